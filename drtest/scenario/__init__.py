@@ -1,0 +1,1 @@
+"""What to prove: scenario files and the plans that follow from them."""
