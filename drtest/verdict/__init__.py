@@ -1,0 +1,1 @@
+"""What it means: pure judgement of recorded evidence."""
