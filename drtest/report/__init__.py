@@ -1,0 +1,1 @@
+"""For people: the matrix, the consistency report, pytest-html's page."""
