@@ -1,0 +1,1 @@
+"""Inside a server: transports, probes and the canary."""
