@@ -1,0 +1,284 @@
+"""Targets: `drtest.toml` is read with all its mistakes told at once, and the lab is a target like any other."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drtest.cloud.settings import SettingsError
+from drtest.cloud.targets import ImageRef, Target, choose, lab_target, load_targets
+from drtest.errors import UsageError
+from drtest.words import Os
+
+README = Path(__file__).parents[2] / "scenarios" / "README.md"
+
+SMALL = """\
+[targets.prod]
+region = "eu-central-1"
+subnet = "subnet-0123456789abcdef0"
+"""
+
+
+def written(text: str, folder: Path) -> Path:
+    file = folder / "drtest.toml"
+    file.write_text(text)
+    return file
+
+
+def mistakes(text: str, folder: Path) -> list[str]:
+    file = written(text, folder)
+    with pytest.raises(SettingsError) as caught:
+        load_targets(file)
+    assert str(caught.value).splitlines() == list(caught.value.mistakes)
+    return [mistake.removeprefix(f"{file}:") for mistake in caught.value.mistakes]
+
+
+def test_the_example_in_the_readme_is_read(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    target = load_targets(written(example, tmp_path))["drills"]
+    assert target.name == "drills"
+    assert target.profile == "drills"
+    assert target.images["golden"] == ImageRef(id="ami-0123456789abcdef0")
+    assert target.scratch_images[Os.WINDOWS].ssm == (
+        "/aws/service/ami-windows-latest/Windows_Server-2022-English-Full-Base"
+    )
+    assert target.instance_type_for(Os.WINDOWS) == "t3.large"
+    assert (target.login_linux.user, target.login_linux.address, target.login_linux.port) == (
+        "admin",
+        "private",
+        22,
+    )
+    assert target.login_linux.key.file == str(Path.home() / ".ssh" / "drtest")
+    assert target.login_ports == (22, 5986)
+    assert target.limits.drills == 4
+    assert target.endpoint_url is None
+
+
+def test_what_can_be_left_out_has_a_sane_default(tmp_path: Path) -> None:
+    target = load_targets(written(SMALL, tmp_path))["prod"]
+    assert target.instance_type_for(Os.LINUX) == "t3.small"
+    assert target.poll_seconds == 5.0
+    assert target.login_ports == ()
+    with pytest.raises(UsageError, match="does not say how Linux servers are logged in to"):
+        _ = target.login_linux
+
+
+def test_one_instance_type_can_stand_for_all_systems(tmp_path: Path) -> None:
+    target = load_targets(written(SMALL + 'instance_type = "m7i.large"\n', tmp_path))["prod"]
+    assert {target.instance_type_for(os) for os in Os} == {"m7i.large"}
+
+
+def test_the_file_is_looked_for_here_and_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    written(SMALL, tmp_path)
+    monkeypatch.chdir(below)
+    assert list(load_targets()) == ["prod"]
+
+
+def test_without_a_file_there_is_no_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drtest.cloud.settings.find", lambda start: None)
+    assert load_targets() == {}
+
+
+def test_a_path_is_seen_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    text = SMALL + '[targets.prod.login.linux]\nkey = {file = "keys/id"}\n'
+    target = load_targets(written(text, tmp_path))["prod"]
+    assert target.login_linux.key.file == str(tmp_path / "keys" / "id")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            SMALL.replace("targets", "target"),
+            ["1: target: unknown key 'target'; did you mean targets?"],
+        ),
+        (
+            SMALL + "zone = 1\n",
+            ['4: targets.prod.zone: 1 where a text is meant; write "1" in quotes if it is meant'],
+        ),
+        (
+            SMALL.replace("region", "regoin"),
+            ["2: targets.prod.regoin: unknown key 'regoin'; did you mean region?"],
+        ),
+        (
+            SMALL.replace("subnet =", "# subnet ="),
+            ['1: targets.prod.subnet: subnet is missing; write subnet = "subnet-0123456789abcdef0"'],
+        ),
+        (
+            SMALL.replace("eu-central-1", "Frankfurt"),
+            ["2: targets.prod.region: 'Frankfurt' can't stand here; write it as eu-central-1"],
+        ),
+        (
+            SMALL.replace("prod", "Prod"),
+            [
+                "1: targets.Prod: 'Prod' can't be a name: small letters, digits and single dashes, at most 63; "
+                "write prod"
+            ],
+        ),
+        (
+            SMALL.replace("prod", "lab"),
+            ["1: targets.lab: the target lab is built in; give this one another name"],
+        ),
+        (
+            SMALL + 'name = "x"\n',
+            ["4: targets.prod.name: unknown key 'name'; the target's name stands in its header"],
+        ),
+        (
+            SMALL + 'images.web = "ami-0123456789abcdef0"\n',
+            [
+                "4: targets.prod.images.web: the text 'ami-0123456789abcdef0' where keys with values are meant; "
+                "write keys as id, ssm"
+            ],
+        ),
+        (
+            SMALL + "[targets.prod.images]\n\nweb = {}\n",
+            [
+                '6: targets.prod.images.web: an image is named in one way; write {id = "ami-…"} or '
+                '{ssm = "/aws/service/…"}'
+            ],
+        ),
+        (
+            SMALL + "[targets.prod.scratch_images]\nlinx = {id = 'ami-01234567'}\n",
+            ["5: targets.prod.scratch_images.linx: unknown word 'linx'; did you mean linux?"],
+        ),
+        (
+            SMALL + 'external_id = "x"\n',
+            ["1: targets.prod: external_id goes with a role; write role_arn too, or take it out"],
+        ),
+        (
+            SMALL + 'profile = "x"\ncredentials = {access_key = "a", secret_key = {env = "B"}}\n',
+            ["1: targets.prod: credentials stands beside profile or role_arn; keep one way to log in to AWS"],
+        ),
+        (SMALL + "poll = 5\n", ["4: targets.prod.poll: 5 has no unit; write 5s if that is meant"]),
+        (
+            SMALL + "[targets.prod.login.linux]\nkey = {env = 'K'}\nport = 70000\naddress = 'pubic'\n",
+            [
+                "6: targets.prod.login.linux.port: 70000 is too large; 65535 is the most",
+                "7: targets.prod.login.linux.address: unknown word 'pubic'; did you mean public?",
+            ],
+        ),
+        ("[targets.prod\n", ["1:14: this is not TOML; expected ']' at the end of a table declaration"]),
+    ],
+)
+def test_a_mistake_names_its_line_its_key_and_what_was_meant(
+    text: str, expected: list[str], tmp_path: Path
+) -> None:
+    assert mistakes(text, tmp_path) == expected
+
+
+LITERAL = (
+    "a secret can't stand in the file itself; write {file = …}, {env = …}, {secret = …} (Secrets Manager) or "
+    "{parameter = …} (SSM)"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('"hunter2!"', LITERAL),
+        ("47110815", LITERAL),
+        (
+            '{env = "hunter2!"}',
+            "what stands here is no name of an environment variable; write one as DRTEST_PASSWORD",
+        ),
+        (
+            '{file = "hunter2!\\nhunter2!"}',
+            "what stands here is no path of a file; write one as ~/.ssh/drtest",
+        ),
+        ('{value = "hunter2!"}', "unknown key 'value'; write one of: file, env, secret, parameter"),
+        (
+            '{env = "A", file = "b"}',
+            "a secret is kept in one place; write {file = …}, {env = …}, {secret = …} ",
+        ),
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_not_shown(value: str, said: str, tmp_path: Path) -> None:
+    text = SMALL + f"[targets.prod.login.windows]\npassword = {value}\n"
+    found = mistakes(text, tmp_path)
+    assert any(said in mistake for mistake in found)
+    assert all(mistake.startswith("5: targets.prod.login.windows.password") for mistake in found)
+    assert "hunter2" not in "".join(found)
+    assert "47110815" not in "".join(found)
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    text = """\
+[targets.a]
+regoin = "eu-central-1"
+subnet = "net-1"
+
+[targets.b]
+region = "eu-central-1"
+subnet = "subnet-01234567"
+login.linux = {user = 1, key = "x"}
+"""
+    assert [mistake.split(";")[0] for mistake in mistakes(text, tmp_path)] == [
+        "2: targets.a.regoin: unknown key 'regoin'",
+        "3: targets.a.subnet: 'net-1' can't stand here",
+        "8: targets.b.login.linux.key: a secret can't stand in the file itself",
+        "8: targets.b.login.linux.user: 1 where a text is meant",
+    ]
+
+
+def test_a_file_that_is_not_there_or_not_text_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no\.toml: can't be read \(No such file or directory\)"):
+        load_targets(tmp_path / "no.toml")
+    (tmp_path / "bad.toml").write_bytes(b"a = '\xff'")
+    with pytest.raises(SettingsError, match="is not UTF-8 at byte 5; save it as UTF-8"):
+        load_targets(tmp_path / "bad.toml")
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(SettingsError, match="this is not TOML"):
+        load_targets(tmp_path / "deep.toml")
+
+
+def test_an_unknown_target_names_the_nearest(tmp_path: Path) -> None:
+    targets = load_targets(written(SMALL, tmp_path))
+    assert choose(targets, "prod") is targets["prod"]
+    with pytest.raises(UsageError, match=r"no target 'pord'; did you mean prod\?"):
+        choose(targets, "pord")
+
+
+def test_a_system_without_an_instance_type_is_told(tmp_path: Path) -> None:
+    target = load_targets(written(SMALL + 'instance_type = {linux = "t3.small"}\n', tmp_path))["prod"]
+    with pytest.raises(UsageError, match="names no instance type for windows"):
+        target.instance_type_for(Os.WINDOWS)
+
+
+STATUS: dict[str, Any] = {
+    "endpoint": "http://127.0.0.1:41000",
+    "region": "us-east-1",
+    "access_key": "LABKEY",
+    "secret_key": "lab-secret-that-nobody-sees",
+    "images": {"linux": "ami-0123456789abcdef0"},
+    "accelerator": "tcg",
+    "machines": [],
+    "key_file": "/home/someone/.cache/drtest/key",
+    "key_name": "lab",
+    "zone": "us-east-1a",
+    "subnet": "subnet-0123456789abcdef0",
+}
+
+
+def test_the_lab_is_a_target_like_any_other() -> None:
+    target = lab_target(STATUS)
+    assert isinstance(target, Target)
+    assert (target.name, target.region, target.zone) == ("lab", "us-east-1", "us-east-1a")
+    assert target.endpoint_url == "http://127.0.0.1:41000"
+    assert target.images["linux"].id == "ami-0123456789abcdef0"
+    assert target.scratch_images == target.helper_images == {Os.LINUX: ImageRef(id="ami-0123456789abcdef0")}
+    login = target.login_linux
+    assert (login.user, login.address, login.port) == ("admin", "public", 2222)
+    assert login.key.file == "/home/someone/.cache/drtest/key"
+
+
+def test_the_labs_secret_is_held_and_never_shown() -> None:
+    from drtest.cloud.secrets import resolve_secret
+
+    target = lab_target(STATUS)
+    assert target.credentials is not None
+    assert resolve_secret(target.credentials.secret_key) == "lab-secret-that-nobody-sees"
+    shown = repr(target) + str(target) + target.model_dump_json() + str(target.credentials.secret_key)
+    assert "lab-secret" not in shown
