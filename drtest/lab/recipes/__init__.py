@@ -1,0 +1,1 @@
+"""What goes into the lab's guest images: one folder an image, read as package data."""
