@@ -1,0 +1,1 @@
+"""The procedure: prepare, load and capture, restore, examine, clean."""

@@ -1,0 +1,163 @@
+"""Prepare: find or launch the source and what its volumes are restored on, and note how it is before any capture."""
+
+from collections.abc import Mapping, Sequence
+
+from drtest.cloud.resources import Instance
+from drtest.drill.capture import most_seconds
+from drtest.drill.login import login
+from drtest.drill.points import Source
+from drtest.drill.preflight import claim, preflight
+from drtest.drill.restore import ATTACH_DEVICES
+from drtest.drill.site import Site
+from drtest.drill.standby import HELPER, SCRATCH, running, standby
+from drtest.drill.standby import launch as launch_instance
+from drtest.errors import UsageError
+from drtest.guest import canary, linux
+from drtest.scenario.model import DataVolume, Server
+from drtest.scenario.plan import DrillPlan
+from drtest.verdict.evidence import Copy
+from drtest.words import ROOT, Capture, Os
+
+
+def prepare(plan: DrillPlan, *, site: Site) -> Source:
+    """Have the source ready to be loaded, and a helper and a scratch instance on their way.
+
+    Raises:
+        DrtestError: the source can't be had, or may not be worked on.
+    """
+    server = plan.server
+    site.stage("prepare", "launch the source" if server.launch else "find the source")
+    source = _launched(server, site=site) if server.launch else _selected(server, plan=plan, site=site)
+    # These start beside the source: nobody waits for them until something is restored.
+    standby(HELPER, os=Os.LINUX, type_=source.type, site=site)
+    if plan.boots:
+        scratch = standby(SCRATCH, os=server.os, type_=source.type, site=site)
+        # The scratch instance's own root is thrown away: its boot must not cost the others the processor.
+        running(scratch.id, site=site, what="the scratch instance")
+        site.ec2.client.stop_instances(InstanceIds=[scratch.id], SkipOsShutdown=True)
+    source = running(source.id, site=site, what="the source")
+    devices = _devices(server, source)
+    site.stage("prepare", "wait for the source to answer")
+    ours = server.launch is not None
+    with login(source.id, ours=ours, deadline=site.scenario.deadlines.boot, site=site) as guest:
+        places: Mapping[str, linux.CanaryPlace] = {}
+        if server.launch or server.may_write:
+            site.stage("prepare", "make filesystems and canary files")
+            prepared = linux.prepare(
+                guest,
+                volumes=_to_prepare(
+                    server, {name: source.volumes[device] for name, device in devices.items()}
+                ),
+                records=_records(site, volumes=len(devices)),
+                deadline=site.scenario.deadlines.prepare,
+            )
+            places = prepared.places
+            _observe(prepared.seen, site=site)
+        baseline = linux.baseline(guest, deadline=site.scenario.deadlines.checks)
+        _observe(baseline, site=site)
+    system = next(seen.data for seen in baseline if seen.probe == "baseline.system")
+    return Source(
+        instance=source.id,
+        ours=ours,
+        type=source.type,
+        volumes={name: source.volumes[device] for name, device in devices.items()},
+        devices=devices,
+        places=places,
+        host_keys=tuple(system.get("host_keys") or ()),
+        boot_id=str(system.get("boot_id") or ""),
+        zone=site.ec2.subnet(site.target.subnet).zone,
+    )
+
+
+def _launched(server: Server, *, site: Site) -> Instance:
+    launch = server.launch
+    if launch is None:
+        raise UsageError(f"Server {server.name} is not launched.")
+    disks = [
+        {
+            "DeviceName": device,
+            "Ebs": {"VolumeSize": volume.size // 2**30, "VolumeType": "gp3", "DeleteOnTermination": True},
+        }
+        for device, volume in zip(ATTACH_DEVICES, launch.volumes.values(), strict=False)
+    ]
+    return launch_instance(
+        "source",
+        image=site.images.named(launch.image),
+        type_=launch.instance_type or site.target.instance_type_for(server.os),
+        site=site,
+        BlockDeviceMappings=disks,
+    )
+
+
+def _selected(server: Server, *, plan: DrillPlan, site: Site) -> Instance:
+    select = server.select
+    if select is None:
+        raise UsageError(f"Server {server.name} is not selected.")
+    if select.instance_id:
+        source = site.ec2.instance(select.instance_id)
+    else:
+        found = site.ec2.tagged(dict(select.tags or {}))
+        if len(found) != 1:
+            which = ", ".join(item.id for item in found) or "none"
+            raise UsageError(
+                f"Server {server.name}: its tags select {len(found)} instances ({which}), not one.",
+                remedy="Make the tags in `select` more exact, or select by instance_id.",
+            )
+        source = found[0]
+    stops = any(capture is Capture.STOPPED for capture, _ in plan.points)
+    notes = preflight(source, stops=stops, server=server, ec2=site.ec2)
+    site.observe(
+        "preflight",
+        {"instance": source.id, "notes": list(notes)},
+        copy=Copy.CLOUD,
+        command="ec2 DescribeInstances",
+    )
+    claim(source, server=server, stops=stops, site=site)
+    return source
+
+
+def _devices(server: Server, source: Instance) -> dict[str, str]:
+    """EC2's device name by volume name, root first.
+
+    Raises:
+        UsageError: a named volume is not attached.
+    """
+    devices = {ROOT: source.root_device}
+    if server.launch is not None:
+        devices.update(zip(server.data_volumes, ATTACH_DEVICES, strict=False))
+    elif server.select is not None:
+        devices.update({name: existing.device for name, existing in server.select.volumes.items()})
+    lost = {name: device for name, device in devices.items() if device not in source.volumes}
+    if lost:
+        attached = ", ".join(f"{device} {volume}" for device, volume in source.volumes.items())
+        raise UsageError(
+            f"Server {server.name} has no volume at {', '.join(f'{dev} ({name})' for name, dev in lost.items())};"
+            f" attached are {attached}.",
+            remedy="Name the devices in `select.volumes` as DescribeInstances shows them.",
+        )
+    return devices
+
+
+def _to_prepare(server: Server, volumes: Mapping[str, str]) -> dict[str, linux.VolumeToPrepare]:
+    made: Mapping[str, DataVolume] = server.launch.volumes if server.launch else {}
+    return {
+        name: linux.VolumeToPrepare(
+            volume_id=volume,
+            filesystem=made[name].filesystem if name in made else None,
+            mount="/" if name == ROOT else (made[name].mount if name in made else ""),
+        )
+        for name, volume in volumes.items()
+    }
+
+
+def _records(site: Site, *, volumes: int) -> int:
+    load = site.scenario.load
+    rate = load.canary.rate if load else 1.0
+    return canary.capacity(rate=rate, seconds=most_seconds(site=site), volumes=volumes)
+
+
+def _observe(seen: Sequence[linux.Seen], *, site: Site) -> None:
+    for each in seen:
+        site.observe(
+            each.probe, each.data, copy=Copy.SOURCE, command=each.command, volume=each.volume, at=each.at
+        )

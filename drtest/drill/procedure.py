@@ -1,0 +1,131 @@
+"""The procedure of one drill, on one page.
+
+1. prepare: find or launch the source; note how it is before anything is done to it.
+2. For each recovery point:
+   a. capture: load the source with the canary, and snapshot all its volumes at one moment;
+   b. prove: restore two copies, examine one offline and boot the other.
+3. clean: start a stopped source first, then delete all that was created.
+
+Each numbered thing is a durable step: a killed run goes on after the last one that was finished. A step can run
+twice; it then begins by dropping what its first run left half-made.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+from drtest.cloud.wait import CancelledError
+from drtest.drill.capture import load_and_capture, pick
+from drtest.drill.cleanup import Leftover, clean
+from drtest.drill.engine import Step, StepFailedError
+from drtest.drill.points import Point, Source
+from drtest.drill.prepare import prepare
+from drtest.drill.prove import prove
+from drtest.drill.site import Site
+from drtest.errors import DrtestError
+from drtest.guest.transport import GuestCancelledError, UnreachableError
+from drtest.scenario.plan import DrillPlan
+from drtest.verdict.evidence import Copy
+from drtest.words import Capture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A step that did not do its part."""
+
+    step: str
+    seen: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a drill comes to, beside its evidence.
+
+    Attributes:
+        failures: steps that failed; the cells that needed them are INCONCLUSIVE or UNREACHABLE.
+        cancelled: whether it was stopped before its end.
+        leftovers: what could not be deleted.
+    """
+
+    failures: tuple[Failure, ...]
+    cancelled: bool
+    leftovers: tuple[Leftover, ...]
+
+
+def drill(plan: DrillPlan, *, site: Site, step: Step) -> Outcome:
+    """Run the drill of one server, from the source to the clean-up."""
+    failures: list[StepFailedError] = []
+    try:
+        source = step(
+            "prepare",
+            partial(prepare, plan, site=site),
+            gives=Source,
+            on_failure=partial(_note, site, "prepare", None),
+        )
+        for capture, trial in plan.points:
+            wanted = Point(capture=capture, trial=trial, attempt="", snapshots={})
+            try:
+                point = step(
+                    f"capture {wanted.name}",
+                    partial(_CAPTURES.get(capture, load_and_capture), source, wanted=wanted, site=site),
+                    gives=Point,
+                    on_failure=partial(_note, site, "capture", wanted),
+                )
+                step(
+                    f"prove {wanted.name}",
+                    partial(prove, source, point=point, boots=plan.boots, site=site),
+                    gives=bool,
+                    on_failure=partial(_note, site, "restore", point),
+                )
+            except StepFailedError as failed:
+                # One recovery point that could not be made or proven says nothing about the next.
+                failures.append(failed)
+                if failed.cancelled:
+                    break
+            site.settled(capture, trial)
+    except StepFailedError as failed:
+        failures.append(failed)
+    finally:
+        leftovers = _cleaned(site, step, failures)
+    return Outcome(
+        failures=tuple(
+            Failure(step=failed.step, seen=failed.seen, remedy=failed.remedy)
+            for failed in failures
+            if not failed.cancelled
+        ),
+        cancelled=any(failed.cancelled for failed in failures),
+        leftovers=leftovers,
+    )
+
+
+def _cleaned(site: Site, step: Step, failures: list[StepFailedError]) -> tuple[Leftover, ...]:
+    try:
+        return step("clean", partial(clean, site=site), gives=tuple[Leftover, ...])
+    except StepFailedError as failed:
+        # What is left then is what the ledger has open.
+        failures.append(failed)
+        return ()
+
+
+_CAPTURES = {Capture.EXISTING: pick}
+"""How a recovery point is come by, where it is not made by the drill."""
+
+
+def _note(site: Site, stage: str, point: Point | None, error: DrtestError) -> None:
+    """A stage that failed is evidence too: the judge reads it where the checks' observations are missing."""
+    if isinstance(error, CancelledError | GuestCancelledError):
+        return
+    site.observe(
+        "skipped",
+        {
+            "check": "drill",
+            "stage": stage,
+            "error": error.seen,
+            "remedy": error.remedy,
+            "unreachable": isinstance(error, UnreachableError),
+        },
+        copy=Copy.RUNNER,
+        command=stage,
+        point=point,
+    )
+    site.stage(f"{stage} failed", error.seen.partition("\n")[0])
