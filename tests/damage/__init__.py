@@ -1,0 +1,1 @@
+"""Damage, and whether the examination sees it: `python -m tests.damage` prints the table."""
