@@ -168,10 +168,15 @@ def to_text(checked: "Checked") -> str:
 
 def _examiner(on: str) -> "Examiner":
     from drtest.drill import check
+    from drtest.errors import UsageError
 
-    if on == "here" or (on == "auto" and os.geteuid() == 0):
-        return check.here
-    return helper
+    able = os.geteuid() == 0 and LOOPS.exists()
+    if on == "here" and not able:
+        raise UsageError(
+            "--on here: that takes root, and loop devices",
+            remedy="Run it by sudo, or leave --on out: a helper guest of the lab examines it then.",
+        )
+    return check.here if on == "here" or (on == "auto" and able) else helper
 
 
 @contextmanager
@@ -212,5 +217,6 @@ def helper(original: "Original", folder: Path) -> "Iterator[tuple[Guest, linux.V
             )
 
 
+LOOPS = Path("/dev/loop-control")
 BOOT = 300.0
 """Seconds that a helper may take until it can be logged in to: under TCG, on a machine that others share."""

@@ -64,6 +64,8 @@ class Ec2:
         self.guard = guard
         self._on_created = on_created
         self._gone: dict[str, set[str]] = {}
+        self._groups: dict[str, str] = {}
+        self._subnets: dict[str, Subnet] = {}
 
     # Reading
 
@@ -120,14 +122,16 @@ class Ec2:
         return str(answer.get(name[0].upper() + name[1:], {}).get("Value", ""))
 
     def subnet(self, subnet: str) -> Subnet:
-        """One subnet."""
-        data = self.client.describe_subnets(SubnetIds=[subnet])["Subnets"][0]
-        return Subnet(
-            id=subnet,
-            vpc=data.get("VpcId", ""),
-            zone=data.get("AvailabilityZone", ""),
-            cidr=data.get("CidrBlock", ""),
-        )
+        """One subnet; asked for once."""
+        if subnet not in self._subnets:
+            data = self.client.describe_subnets(SubnetIds=[subnet])["Subnets"][0]
+            self._subnets[subnet] = Subnet(
+                id=subnet,
+                vpc=data.get("VpcId", ""),
+                zone=data.get("AvailabilityZone", ""),
+                cidr=data.get("CidrBlock", ""),
+            )
+        return self._subnets[subnet]
 
     def has_elastic_address(self, instance: str) -> bool:
         """Whether an instance's public address is an Elastic IP, which a stop does not take away."""
@@ -148,12 +152,18 @@ class Ec2:
 
     # Creating: found by its key, or made
 
-    def launch(self, ownership: Ownership, **parameters: object) -> Instance:
-        """Find the instance of this key, or launch it; its volumes carry the same tags."""
+    def launched(self, ownership: Ownership) -> Instance | None:
+        """The instance of this key, if there is one that is not terminated."""
         for instance in self.owned(Instance, run=ownership.run, key=ownership.key):
             if instance.state not in GONE_STATES:
                 return self._created(instance, ownership, "instance")
             self._gone.setdefault(ownership.key, set()).add(instance.id)
+        return None
+
+    def launch(self, ownership: Ownership, **parameters: object) -> Instance:
+        """Find the instance of this key, or launch it; its volumes carry the same tags."""
+        if found := self.launched(ownership):
+            return found
         # A token stands for the instance that it made even when that is terminated: its successor needs another.
         gone = sorted(self._gone.get(ownership.key, ()))
         token = hashlib.sha256("\n".join([ownership.token, *gone]).encode()).hexdigest()
@@ -208,9 +218,11 @@ class Ec2:
             self.guard.own(group)
             self._on_created(Created(kind="security-group", id=group, ownership=ownership))
 
-        return groups.security_group(
-            self.client, ownership, vpc=vpc, ports=ports, source=source, on_created=created
-        )
+        if ownership.key not in self._groups:
+            self._groups[ownership.key] = groups.security_group(
+                self.client, ownership, vpc=vpc, ports=ports, source=source, on_created=created
+            )
+        return self._groups[ownership.key]
 
     # Deleting: what is gone already is deleted
 

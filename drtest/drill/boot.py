@@ -5,6 +5,7 @@ It is proven to be the right machine before anything that it says is believed.
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -17,7 +18,7 @@ from drtest.drill.points import Point, Source
 from drtest.drill.restore import copies, delete, detach, swap_root
 from drtest.drill.site import Site
 from drtest.drill.standby import SCRATCH, running, standby, stopped
-from drtest.errors import DeadlineError
+from drtest.errors import EnvironmentFailedError
 from drtest.guest import linux
 from drtest.guest.ssh import SshGuest, same_key
 from drtest.guest.transport import GuestError
@@ -181,8 +182,11 @@ def _statuses(scratch: str, *, patient: bool, site: Site) -> dict[str, str]:
             deadline=site.scenario.deadlines.status,
             what="the status checks",
         )[scratch]
-    except DeadlineError:
-        found = site.ec2.describe(Status, [scratch]).get(scratch)
+    except EnvironmentFailedError:
+        # Necessary, never sufficient: without them the guest's own word still counts.
+        found = None
+        with suppress(Exception):
+            found = site.ec2.describe(Status, [scratch]).get(scratch)
         return {
             "system_status": found.system if found else "",
             "instance_status": found.instance if found else "",

@@ -21,6 +21,7 @@ from drtest.verdict.judge import judge
 from drtest.words import USABLE, Assurance, Capture, Os, Verdict
 
 CHECKS = ("filesystem", "canary")
+SECTOR = 512
 VOLUME = "image"
 """What the judge's sentences call the volume, as they call every volume of a server; here it has one name only."""
 
@@ -101,6 +102,13 @@ def check(
         filesystem: what must be on it; empty: not known, so an image without one is INCONCLUSIVE and not damaged.
         deadline: seconds from now for the examination itself.
     """
+    if original.size < SECTOR:
+        return undecided(
+            original.path,
+            EnvironmentFailedError(
+                f"{original.path} has {original.size} bytes, which is less than one sector"
+            ),
+        )
     folder = Path(tempfile.mkdtemp(prefix="drtest-check-", dir=_room()))
     try:
         with examiner(original, folder) as (guest, found, how):
@@ -238,4 +246,6 @@ def _remedy(before: Mapping[str, Any]) -> str:
         )
     if "crypto" in usages:
         return "Open a snapshot of it by `cryptsetup open --readonly`, and check the device that this makes."
+    if before.get("filesystem") == "ntfs" and before.get("dirty_log"):
+        return "Windows alone can replay its log: attach a copy to a Windows machine, or drill the server."
     return ""

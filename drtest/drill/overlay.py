@@ -92,6 +92,10 @@ def find(path: Path) -> Original:
     """
     try:
         status = path.stat()
+        if not (stat.S_ISBLK(status.st_mode) or stat.S_ISREG(status.st_mode)):
+            raise UsageError(
+                f"{path} is neither a file nor a block device", remedy="Name an image file or a device."
+            )
         with path.open("rb") as file:
             head = file.read(64)
             size = file.seek(0, os.SEEK_END)
@@ -105,10 +109,6 @@ def find(path: Path) -> Original:
     if stat.S_ISBLK(status.st_mode):
         _refuse_busy(path)
         return Original(path=path, form="raw", size=size, allocated=size, device=True, mark=())
-    if not stat.S_ISREG(status.st_mode):
-        raise UsageError(
-            f"{path} is neither a file nor a block device", remedy="Name an image file or a device."
-        )
     kind = next((what for magic, what in FOREIGN.items() if head.startswith(magic)), "")
     if kind:
         raise UsageError(

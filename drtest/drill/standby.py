@@ -26,6 +26,9 @@ def isolation(site: Site) -> str:
 
 def launch(purpose: str, *, image: str, type_: str, site: Site, **more: object) -> Instance:
     """Find the drill's instance of this purpose, or launch it into isolation."""
+    ownership = site.ownership(purpose, purpose=purpose)
+    if found := site.ec2.launched(ownership):
+        return found
     parameters: dict[str, Any] = {
         "ImageId": image,
         "InstanceType": type_,
@@ -35,7 +38,7 @@ def launch(purpose: str, *, image: str, type_: str, site: Site, **more: object) 
     }
     if site.target.key_name:
         parameters["KeyName"] = site.target.key_name
-    return site.ec2.launch(site.ownership(purpose, purpose=purpose), **parameters)
+    return site.ec2.launch(ownership, **parameters)
 
 
 def standby(purpose: str, *, os: Os, type_: str, site: Site) -> Instance:

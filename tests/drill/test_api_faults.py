@@ -8,7 +8,7 @@ import pytest
 from drtest.doors import sweep
 from tests.drill.kit.faults import Fault
 from tests.drill.kit.selected import marks, selecting, server
-from tests.drill.kit.world import SCENARIO, Ran, World, alone
+from tests.drill.kit.world import Ran, World, alone
 
 ON_THE_WAY = (
     "CreateSecurityGroup",
@@ -90,6 +90,15 @@ def test_calls_that_read_fail_for_a_while_and_change_no_verdict(world: World) ->
     assert_clean(world)
 
 
+def test_snapshots_whose_reply_was_lost_are_found_by_their_tag_and_not_made_again(world: World) -> None:
+    world.weather.fault("CreateSnapshots", Fault.LOST, again=False)
+    ran = world.run(alone())
+    assert ran.verdicts == {"lin/root/running/1": "RECOVERED"}, ran.reason()
+    assert sum(action == "CreateSnapshots" for action, _ in world.weather.calls) == 1
+    assert "gave no answer" in ran.of("capture")[-1].data["error"]
+    assert_clean(world)
+
+
 def test_calls_on_a_selected_server_fail_for_a_while_and_change_no_verdict(world: World) -> None:
     instance = server(world, "web")
     for action in (*OF_SELECTED, "StopInstances", "StartInstances"):
@@ -136,11 +145,8 @@ def forever() -> dict[str, Forever]:
         named(action): Forever(action=action, says=f"refused {action}.*The trouble is on the API's side")
         for action in ON_THE_WAY
     }
-    rows["get-console-output"] = Forever(
-        action="GetConsoleOutput",
-        verdict="UNREACHABLE",
-        says="its console, which shows its host keys, could not be",
-    )
+    # Without its console a new instance can't be told from another: see below.
+    del rows["get-console-output"]
     rows |= {
         "no-capacity": Forever(
             action="RunInstances",
@@ -187,8 +193,7 @@ def lasting(shared: World) -> Ran:
     world.reset()
     for name, row in FOREVER.items():
         world.weather.fault(row.action, row.fault, server=name, forever=True)
-    deadlines = {**dict.fromkeys(SCENARIO["deadlines"], "60s"), "boot": "8s"}
-    ran = world.run(alone(servers=launched(*FOREVER), deadlines=deadlines))
+    ran = world.run(alone(servers=launched(*FOREVER)))
     world.weather.rules.clear()
     named_left = {id_ for _, id_ in ran.leftovers}
     unnamed = [one for one in world.left() if one not in named_left]
@@ -205,3 +210,13 @@ def test_a_call_that_never_succeeds_is_named_and_leaves_nothing_unsaid(name: str
     assert re.search(row.says, lasting.reason(cell)), lasting.reason(cell)
     left = [one for one in lasting.results["leftovers"] if one["server"] == name]
     assert {one["kind"] for one in left} == row.left, left
+
+
+def test_a_console_that_can_not_be_read_is_named_where_it_is_needed(world: World) -> None:
+    world.weather.fault("GetConsoleOutput", Fault.INTERNAL, forever=True)
+    ran = world.run(alone(deadlines={"boot": "1s"}))
+    assert ran.verdicts == {"lin/root/running/1": "UNREACHABLE"}
+    told = [one.data["error"] for one in ran.of("skipped")]
+    assert "its console, which shows its host keys, could not be read: The EC2 API refused" in told[0]
+    assert ran.leftovers == set()
+    assert_clean(world)

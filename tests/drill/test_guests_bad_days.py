@@ -170,12 +170,6 @@ ANSWERING = {
         data="UNREACHABLE",
         says="the connection was lost",
     ),
-    "lost-in-prepare": Day(
-        arrange=raises("source", "prepare", LOST),
-        root="UNREACHABLE",
-        data="UNREACHABLE",
-        says="the connection was lost",
-    ),
     "lost-in-load": Day(
         arrange=raises("source", "load", LOST),
         root="UNREACHABLE",
@@ -218,12 +212,6 @@ ANSWERING = {
         data="INCONCLUSIVE",
         says="sent more than 8388608 bytes",
     ),
-    "garbage-from-the-source": Day(
-        arrange=answers("source", "baseline", b"{}"),
-        root="INCONCLUSIVE",
-        data="INCONCLUSIVE",
-        says="no answer",
-    ),
     "half-an-answer-of-nothing-known": Day(
         arrange=says("copy", "boot.system", state=["running"], failed_units=7),
         root="INCONCLUSIVE",
@@ -235,7 +223,7 @@ ANSWERING = {
         root="INCONSISTENT",
         data="INCONSISTENT",
         says="no filesystem is recognised",
-        data_says="no filesystem is recognised .* 20 records had been acknowledged",
+        data_says=r"no filesystem is recognised .* \d+ records had been acknowledged",
     ),
     "unknown-filesystem": Day(
         arrange=says("helper", "filesystem.before", filesystem="zfs_member", error="zfs is not known here"),
@@ -254,12 +242,6 @@ ANSWERING = {
         root="INCONCLUSIVE",
         data="INCONCLUSIVE",
         says="the helper's kernel crashed during the examination",
-    ),
-    "disk-does-not-appear": Day(
-        arrange=says("helper", "filesystem.before", error="no disk with the serial vol0 appeared"),
-        root="INCONCLUSIVE",
-        data="INCONCLUSIVE",
-        says="no disk with the serial vol0 appeared",
     ),
 }
 

@@ -12,13 +12,12 @@ import pytest
 from drtest.cloud.tags import CLAIMED_BY, STOPPED_BY
 from drtest.doors import sweep
 from drtest.drill.site import Stop
-from drtest.guest.transport import GuestError
+from drtest.guest.transport import GuestError, UnreachableError
 from drtest.record.lines import LinesError
 from tests.drill.kit.faults import Fault
 from tests.drill.kit.plain import PlainEngine
 from tests.drill.kit.selected import marks, selecting, server
 from tests.drill.kit.world import World, alone
-from tests.lab.api.conftest import until
 
 STAGES = (
     "prepare: launch the source",
@@ -102,7 +101,7 @@ def no_room(patch: pytest.MonkeyPatch, call: str, folder: str) -> None:
     patch.setattr(os, call, try_to)
 
 
-@pytest.mark.parametrize("stage", ["prepare: make filesystems", "restore", "clean"])
+@pytest.mark.parametrize("stage", ["restore", "clean"])
 def test_evidence_that_finds_no_room_ends_the_drill_with_all_clean(
     stage: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,47 +143,37 @@ def test_a_disk_without_any_room_leaves_nothing_in_the_cloud_and_says_what_to_do
     assert world.left() == []
 
 
-# A helper that is not to be trusted any more
+# What is not to be trusted any more
 
 
-def test_a_helper_whose_kernel_oopsed_is_thrown_away_and_the_next_examines(world: World) -> None:
-    oopses = iter([True, False])
+def once(error: GuestError) -> Callable[[], bytes | None]:
+    """A visit that fails the first time."""
+    fails = iter([True])
+
+    def visit() -> bytes | None:
+        if next(fails, False):
+            raise error
+        return None
+
+    return visit
+
+
+def test_what_failed_in_one_trial_is_replaced_for_the_next(world: World) -> None:
+    oopses = iter([True])
 
     def kernel(data: dict[str, Any]) -> dict[str, Any]:
-        return {**data, "tainted": 128, "oops": True} if next(oopses) else data
+        return {**data, "tainted": 128, "oops": True} if next(oopses, False) else data
 
-    world.guests("helper").says["helper.kernel"] = kernel
-    ran = world.run(alone(trials=2))
-    assert ran.verdicts == {"lin/root/running/1": "INCONCLUSIVE", "lin/root/running/2": "RECOVERED"}
-    helpers = {one.data["instance"] for one in ran.of("helper.ready")}
+    world.guests("helper", server="helper-oopses").says["helper.kernel"] = kernel
+    world.guests("helper", server="helper-hangs").visits["offline"] = once(GuestError("it hangs"))
+    world.guests("copy", server="copy-is-lost").visits["booted"] = once(UnreachableError("it was lost"))
+    names = ("helper-oopses", "helper-hangs", "copy-is-lost")
+    servers = [{"name": name, "os": "linux", "launch": {"image": "linux"}} for name in names]
+    ran = world.run(alone(servers=servers, trials=2))
+    firsts = ("INCONCLUSIVE", "INCONCLUSIVE", "UNREACHABLE")
+    for name, first in zip(names, firsts, strict=True):
+        cells = [ran.verdicts[f"{name}/root/running/{trial}"] for trial in (1, 2)]
+        assert cells == [first, "RECOVERED"], ran.results["cells"]
+    helpers = {one.data["instance"] for one in ran.of("helper.ready") if one.server == "helper-oopses"}
     assert len(helpers) == 2, "the one that oopsed examined nothing more"
-    assert world.left() == []
-
-
-def test_a_helper_that_fails_is_thrown_away_and_the_next_examines(world: World) -> None:
-    fails = iter([True, False])
-
-    def offline() -> bytes | None:
-        if next(fails):
-            raise GuestError("it hangs", remedy="look at it")
-        return None
-
-    world.guests("helper").visits["offline"] = offline
-    ran = world.run(alone(trials=2))
-    assert ran.verdicts == {"lin/root/running/1": "INCONCLUSIVE", "lin/root/running/2": "RECOVERED"}
-    assert world.left() == []
-
-
-def test_a_run_goes_on_after_the_scratch_instance_lost_its_connection(world: World) -> None:
-    until(lambda: world.left() == [])
-    fails = iter([True, False])
-
-    def booted() -> bytes | None:
-        if next(fails):
-            raise GuestError("it answered with half a sentence")
-        return None
-
-    world.guests("copy").visits["booted"] = booted
-    ran = world.run(alone(trials=2))
-    assert ran.verdicts == {"lin/root/running/1": "INCONCLUSIVE", "lin/root/running/2": "RECOVERED"}
     assert world.left() == []

@@ -133,9 +133,9 @@ def test_logical_partitions_are_found_in_their_chain(tmp_path: Path) -> None:
     _table(disk, (0x83, 100, 700), at=4096 + 2000)
     found = places.table(str(disk), disk.stat().st_size)
     assert found == [
-        places.Partition(1, 2048 * 512, 1000 * 512),
-        places.Partition(5, (4096 + 100) * 512, 500 * 512),
-        places.Partition(6, (4096 + 2000 + 100) * 512, 700 * 512),
+        places.Partition(1, 2048 * 512, 1000 * 512, "83"),
+        places.Partition(5, (4096 + 100) * 512, 500 * 512, "83"),
+        places.Partition(6, (4096 + 2000 + 100) * 512, 700 * 512, "83"),
     ]
 
 

@@ -87,8 +87,10 @@ class Drill:
                 banner_timeout=60,
                 auth_timeout=60,
             )
-            _, out, _ = client.exec_command(f"sudo -n sh -c '{command}'", timeout=60)
-            return out.read().decode()
+            _, out, err = client.exec_command(f"sudo -n sh -c '{command}'", timeout=60)
+            said, wrong = out.read().decode(), err.read().decode()
+            assert out.channel.recv_exit_status() == 0, f"{command}: {wrong}"
+            return said
 
 
 def wait(condition: Callable[[], Any], *, seconds: float) -> None:

@@ -2,30 +2,19 @@
 
 import secrets
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
-
-import boto3
-from botocore.client import ClientCreator
-from botocore.config import Config
-from botocore.loaders import JSONFileLoader
+from typing import Any
 
 from drtest.cloud.tags import CLAIMED_BY, KEY, RUN, STOPPED_BY
-from drtest.cloud.targets import Target, load_targets
+from drtest.cloud.targets import Target
 from drtest.drill.engine import Engine
 from drtest.drill.run import Run
 from drtest.drill.site import Progress, Stop
-from drtest.lab.addresses import Addresses
-from drtest.lab.books import Books
-from drtest.lab.compute import Compute, Timings
-from drtest.lab.endpoint import serve
-from drtest.lab.neighbours import Neighbours
-from drtest.lab.network import Network as LabNetwork
+from drtest.lab.compute import Compute
 from drtest.lab.resources import Instance, Snapshot, Volume
 from drtest.record.folder import Run as Record
 from drtest.record.folder import RunFolder, SelectedCell
@@ -35,24 +24,8 @@ from drtest.scenario.model import Scenario
 from drtest.scenario.plan import plan, restrict
 from drtest.verdict.evidence import Observation
 from tests.drill.kit.disks import Machines, Manners
-from tests.drill.kit.faults import Form, UnkindEndpoint, Weather
-from tests.drill.kit.guests import Network
+from tests.drill.kit.faults import Weather
 from tests.drill.kit.plain import PlainEngine
-from tests.lab.api.conftest import REGION, UNVERIFIED, ZONE, stock_image
-
-TIMINGS = Timings(
-    volume=0.02,
-    snapshot=0.05,
-    attach=0.02,
-    detach=0.02,
-    stop=0.5,
-    force_stop=0.1,
-    terminate=0.2,
-    impaired=0.3,
-    probe=0.05,
-    terminated=5.0,
-)
-"""How long things take in the lab; guests that have answered are hardly asked again: with many, that is costly."""
 
 SCENARIO: dict[str, Any] = {
     "drill": "bad-days",
@@ -78,8 +51,8 @@ SCENARIO: dict[str, Any] = {
 def alone(**changes: Any) -> dict[str, Any]:
     """The scenario with a server of one volume, and deadlines that a crowd does not miss."""
     one = {"name": "lin", "os": "linux", "launch": {"image": "linux"}}
-    plain = {"servers": [one], "volumes": ["root"], "deadlines": dict.fromkeys(SCENARIO["deadlines"], "60s")}
-    return scenario(**{**plain, **changes})
+    deadlines = {**dict.fromkeys(SCENARIO["deadlines"], "60s"), **changes.pop("deadlines", {})}
+    return scenario(**{"servers": [one], "volumes": ["root"], **changes, "deadlines": deadlines})
 
 
 def scenario(**changes: Any) -> dict[str, Any]:
@@ -261,118 +234,8 @@ def _tags(one: Mapping[str, Any]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in one.get("Tags", [])}
 
 
-@contextmanager
-def open_world(folder: Path) -> Iterator[World]:
-    """Open a world; its lab ends with it."""
-    account, access_key = str(secrets.randbelow(9 * 10**11) + 10**11), "AKIADRTESTDRTESTDRTE"
-    books = Books(folder / "books.sqlite")
-    neighbours = Neighbours(books)
-    machines = Machines(folder)
-    compute = Compute(
-        books=books, hardware=machines, network=LabNetwork(neighbours), addresses=Addresses(), timings=TIMINGS
-    )
-    machines.place_of = lambda instance: place_of(books.find(Instance, instance))
-    image = stock_image(compute, account)
-    endpoint = UnkindEndpoint(compute, neighbours=neighbours, accounts={access_key: account})
-    endpoint.weather = Weather(server_of=lambda form: _server_of(form, books, neighbours, account))
-    server = serve(endpoint)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    url = f"http://127.0.0.1:{server.port}"
-    client: Any = boto3.client(
-        "ec2",
-        region_name=REGION,
-        endpoint_url=url,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=UNVERIFIED,
-        config=Config(retries={"max_attempts": 0}),
-    )
-    subnets = client.describe_subnets()["Subnets"]
-    subnet = next(one["SubnetId"] for one in subnets if one["AvailabilityZone"] == ZONE)
-    config = _config(folder, url=url, subnet=subnet, image=image, access_key=access_key)
-    yield World(
-        folder=folder,
-        compute=compute,
-        machines=machines,
-        weather=endpoint.weather,
-        target=load_targets(config)["world"],
-        config=config,
-        image=image,
-        client=client,
-    )
-    server.shutdown()
-    server.server_close()
-    thread.join(timeout=5)
-    compute.work.stop()
-    machines.stop()
-    books.close()
-
-
 def place_of(thing: Instance | Volume | Snapshot | None) -> tuple[str, str]:
     """The server that a thing is there for, and as what, by its tags."""
     tags = thing.tags if thing else {}
     words = tags.get(KEY) or tags.get(CLAIMED_BY, "").partition(" ")[2]
     return (words.split("/")[1], words.rpartition("/")[2]) if words else ("", "source")
-
-
-def _server_of(form: Form, books: Books, neighbours: Neighbours, account: str) -> str:
-    for name, value in form.items():
-        if name.endswith(".Value") and len(value.split("/")) > 2:
-            # The key of a resource that is made, or a source's mark.
-            return value.split("/")[1]
-        found = books.find(Instance, value) or books.find(Volume, value) or books.find(Snapshot, value)
-        if found:
-            return place_of(found)[0]
-        if value.startswith("sg-"):
-            with neighbours.ec2(account, REGION) as ec2:
-                tags = {tag["key"]: tag["value"] for tag in ec2.describe_tags({"resource-id": [value]})}
-            if KEY in tags:
-                return str(tags[KEY].split("/")[1])
-    return ""
-
-
-def _config(folder: Path, *, url: str, subnet: str, image: str, access_key: str) -> Path:
-    key, secret = folder / "key", folder / "secret"
-    key.write_text("no key is needed here\n")
-    secret.write_text(UNVERIFIED)
-    file = folder / "drtest.toml"
-    file.write_text(
-        f"""
-[targets.world]
-region = "{REGION}"
-subnet = "{subnet}"
-endpoint_url = "{url}"
-credentials = {{access_key = "{access_key}", secret_key = {{file = "{secret}"}}}}
-images.linux = {{id = "{image}"}}
-scratch_images.linux = {{id = "{image}"}}
-helper_images.linux = {{id = "{image}"}}
-poll = "50ms"
-login.linux = {{key = {{file = "{key}"}}, address = "public", port = 2222}}
-"""
-    )
-    return file
-
-
-def patched(monkeypatch: Any, world: World) -> None:
-    """Let drtest reach the world's guests, and let botocore wait for next to nothing between two tries."""
-    monkeypatch.setattr("drtest.drill.login.connect", Network(world.machines).connect)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.001)
-    # A crowd of drills shares one client: the faults of all must not use up the retries of each.
-    monkeypatch.setattr("botocore.retries.quota.RetryQuota.acquire", lambda *_: True)
-    # Each run makes clients of its own: what they are made of is the same each time, and takes long.
-    load, make = JSONFileLoader.load_file, cast("Any", ClientCreator)._create_client_class
-    files: dict[str, Any] = {}
-    classes: dict[str, Any] = {}
-
-    def load_once(self: JSONFileLoader, path: str) -> Any:
-        if path not in files:
-            files[path] = load(self, path)
-        return files[path]
-
-    def make_once(self: ClientCreator, name: str, model: Any) -> Any:
-        if name not in classes:
-            classes[name] = make(self, name, model)
-        return classes[name]
-
-    monkeypatch.setattr(JSONFileLoader, "load_file", load_once)
-    monkeypatch.setattr(ClientCreator, "_create_client_class", make_once)
