@@ -19,7 +19,7 @@ from drtest.errors import EnvironmentFailedError
 from drtest.lab.images import Image
 
 KVM = Path("/dev/kvm")
-PROOF = b"systemd[1]:"
+PROOFS = (b"systemd[1]:", b"stand-in for Windows")
 """What a trial boot has to show on its serial console: the guest's first process has begun its work."""
 
 PANIC = b"Kernel panic - not syncing"
@@ -142,7 +142,7 @@ def _watch(process: "subprocess.Popen[bytes]", deadline: float) -> tuple[bytes, 
     seen = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while not any(sign in seen for sign in (PROOF, PANIC, STUCK)):
+        while not any(sign in seen for sign in (*PROOFS, PANIC, STUCK)):
             left = start + deadline - time.monotonic()
             if left <= 0 or not selector.select(left):
                 break
@@ -155,7 +155,7 @@ def _watch(process: "subprocess.Popen[bytes]", deadline: float) -> tuple[bytes, 
 
 
 def _judge(said: bytes, seconds: float, code: int) -> Accelerator:
-    if PROOF in said:
+    if any(proof in said for proof in PROOFS):
         reason = f"A trial boot under KVM reached the guest's first process in {seconds:.1f} s."
         return Accelerator(name="kvm", reason=reason)
     lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]

@@ -259,7 +259,8 @@ def deregister_image(lab: Compute, call: Call) -> Answer:
             gone.append(snapshot)
             results.append({"SnapshotId": key, "ReturnCode": "success"})
     for snapshot in gone:
-        release(lab, snapshot)
+        if not snapshot.kept:
+            release(lab, snapshot.layer)
     return {"Return": True, "DeleteSnapshotResults": results or None}
 
 

@@ -77,7 +77,7 @@ def _bare(device: str) -> str:
 
 def attach(lab: Compute, volume_id: str) -> None:
     """Bring a volume that is `attaching` to be attached; called behind the call."""
-    with lab.work.lanes(volume_id):
+    with lab.lanes(volume_id):
         volume = lab.books.find(Volume, volume_id)
         attachment = volume.attachment if volume else None
         if attachment is None or attachment.state != "attaching":
@@ -91,12 +91,24 @@ def attach(lab: Compute, volume_id: str) -> None:
                 LOG.exception("%s could not be plugged into %s", volume_id, attachment.instance)
                 # A machine that ended meanwhile finds the volume attached when it starts again.
                 if lab.hardware.running(attachment.instance):
-                    _set(lab, volume_id, None)
+                    _take_back(lab, volume_id, attachment.instance)
                     return
             _set(lab, volume_id, "attached")
             return
     # The instance is stopped: nothing to plug in, but AWS takes its moment too.
     lab.work.later(lab.timings.attach, lambda: _settle(lab, volume_id, "attaching", "attached"))
+
+
+def _take_back(lab: Compute, volume_id: str, instance_id: str) -> None:
+    """Free a volume whose plugging in failed: what QEMU may have of it has to be let go of first."""
+    try:
+        lab.hardware.detach(instance_id, volume_id, deadline=lab.stretched(DETACH_SECONDS, boots=2))
+    except (DrtestError, OSError):
+        LOG.exception("%s was not let go of by %s", volume_id, instance_id)
+        if lab.hardware.running(instance_id):
+            _set(lab, volume_id, "busy")
+            return
+    _set(lab, volume_id, None)
 
 
 def _settle(lab: Compute, volume_id: str, before: str, after: str | None) -> None:
@@ -167,21 +179,14 @@ def detach_volume(lab: Compute, call: Call) -> Answer:
 
 def detach(lab: Compute, volume_id: str) -> None:
     """Bring a volume that is `detaching` to be available; called behind the call."""
-    with lab.work.lanes(volume_id):
+    with lab.lanes(volume_id):
         volume = lab.books.find(Volume, volume_id)
         attachment = volume.attachment if volume else None
         if attachment is None or attachment.state != "detaching":
             return
-        if volume_id in lab.hardware.plugged(attachment.instance):
-            try:
-                deadline = lab.stretched(DETACH_SECONDS, boots=2)
-                lab.hardware.detach(attachment.instance, volume_id, deadline=deadline)
-            except (DrtestError, OSError):
-                LOG.exception("%s was not let go of by %s", volume_id, attachment.instance)
-                if lab.hardware.running(attachment.instance):
-                    # "stuck in the busy state while detaching", until it is forced or the instance stops.
-                    _set(lab, volume_id, "busy")
-                    return
-            _set(lab, volume_id, None)
+        if lab.hardware.running(attachment.instance):
+            # Also if it is not plugged in any more: its files may still be open.
+            # "stuck in the busy state while detaching", until it is forced or the instance stops.
+            _take_back(lab, volume_id, attachment.instance)
             return
     lab.work.later(lab.timings.detach, lambda: _settle(lab, volume_id, "detaching", None))

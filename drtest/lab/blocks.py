@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from drtest.errors import EnvironmentFailedError
-from drtest.lab import refusal
+from drtest.lab import mishaps, refusal
 from drtest.lab.books import Books
+from drtest.lab.call import Call
 from drtest.lab.compute import Compute, now
+from drtest.lab.faults import Fault
 from drtest.lab.qcow2 import Chain
 from drtest.lab.resources import Snapshot
 from drtest.lab.sizes import GIB
@@ -108,15 +110,27 @@ def answer(lab: Compute, *, owner: str, region: str, environ: Mapping[str, Any])
     request = _Request(lab=lab, owner=owner, region=region, query=query, secret=secret)
     try:
         if environ.get("REQUEST_METHOD") == "GET":
-            for pattern, action in ROUTES.items():
+            for pattern, (name, action) in ROUTES.items():
                 if found := re.fullmatch(pattern, path):
-                    return action(request, *found.groups())
+                    call = Call(action=name, owner=owner, region=region, params=query)
+                    hits = _begin(lab, call)
+                    reply = action(request, *found.groups())
+                    mishaps.after(lab, call, {}, hits)
+                    return reply
         sentence = "The lab carries out the reading calls of the EBS direct APIs only."
         return BlockError("UnsupportedOperation", "UNSUPPORTED", sentence).reply()
     except BlockError as error:
         return error.reply()
     except EnvironmentFailedError as error:
         return BlockError("InternalServerException", "", error.seen, status=500).reply()
+
+
+def _begin(lab: Compute, call: Call) -> tuple[Fault, ...]:
+    try:
+        return mishaps.before(lab, call, service="ebs")
+    except refusal.Refusal as refused:
+        reason = "ACCOUNT_THROTTLED" if refused.code == "RequestThrottledException" else ""
+        raise BlockError(refused.code, reason, refused.message, status=refused.status) from refused
 
 
 def list_snapshot_blocks(request: _Request, key: str) -> Reply:
@@ -185,12 +199,12 @@ def get_snapshot_block(request: _Request, key: str, index: str) -> Reply:
     return 200, headers, data
 
 
-ROUTES: Mapping[str, Callable[..., Reply]] = {
-    "/snapshots/([^/]+)/blocks": list_snapshot_blocks,
-    "/snapshots/([^/]+)/changedblocks": list_changed_blocks,
-    "/snapshots/([^/]+)/blocks/([0-9]+)": get_snapshot_block,
+ROUTES: Mapping[str, tuple[str, Callable[..., Reply]]] = {
+    "/snapshots/([^/]+)/blocks": ("ListSnapshotBlocks", list_snapshot_blocks),
+    "/snapshots/([^/]+)/changedblocks": ("ListChangedBlocks", list_changed_blocks),
+    "/snapshots/([^/]+)/blocks/([0-9]+)": ("GetSnapshotBlock", get_snapshot_block),
 }
-"""The calls that read, by their paths; all of them are GET."""
+"""The calls that read, by their paths, each with its name; all of them are GET."""
 
 
 def _count(snapshot: Snapshot) -> int:

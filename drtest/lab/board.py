@@ -3,12 +3,14 @@
 import base64
 import ipaddress
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from drtest.lab.accelerator import Accelerator
+from drtest.lab.pool import Pool
 from drtest.lab.qmp import SOCKET
+from drtest.lab.write_log import SECTOR
 
 PORTS = 12
 """PCIe ports for disks, occupied or to be hot-plugged: each costs the guest's kernel some 40 ms under TCG."""
@@ -28,12 +30,16 @@ class MachineDisk:
         volume: the volume's id; its disk's serial number is that without the dash, as on Nitro.
         path: the qcow2 file on top of the volume's layers.
         boot: whether the machine boots from it; it boots from no other.
+        pool: the write pool in front of it; None if there is none.
+        log: where QEMU notes its writes, if there is one.
     """
 
     device: str
     volume: str
     path: Path
     boot: bool = False
+    pool: Pool | None = None
+    log: Path | None = None
 
     @property
     def serial(self) -> str:
@@ -45,6 +51,11 @@ class MachineDisk:
         """QEMU's name for the file that is open: it changes with each file of the volume."""
         return f"{self.serial}.{self.path.stem}"
 
+    @property
+    def drive(self) -> str:
+        """QEMU's name for what the disk's device reads and writes: the open file, or the log above it."""
+        return f"{self.serial}.log" if self.log else self.node
+
     def block_device(self, *, on_top: bool = False) -> dict[str, Any]:
         """Describe the open file to QEMU; ``on_top``: it will be put on one that is already open."""
         node: dict[str, Any] = {
@@ -53,11 +64,34 @@ class MachineDisk:
             "discard": "unmap",
             "file": {"driver": "file", "filename": str(self.path.absolute()), "discard": "unmap"},
         }
-        return {**node, "backing": None} if on_top else node
+        if on_top:
+            return {**node, "backing": None}
+        return node if self.log is None else self._logged(node, self.log)
+
+    def _logged(self, node: dict[str, Any], log: Path) -> dict[str, Any]:
+        # A log outlives the lab's process and QEMU's, but no more: its flushes need not reach the host's disk.
+        file = {"driver": "file", "filename": str(log.absolute()), "cache": {"no-flush": True}}
+        return {
+            "driver": "blklogwrites",
+            "node-name": self.drive,
+            "discard": "unmap",
+            "log-sector-size": SECTOR,
+            "file": node,
+            "log": file,
+        }
 
     def device_on(self, bus: str) -> dict[str, Any]:
         """Describe the disk, plugged into a port, to QEMU."""
-        plugged = {"driver": "nvme", "id": self.serial, "serial": self.serial, "drive": self.node, "bus": bus}
+        plugged = {
+            "driver": "nvme",
+            "id": self.serial,
+            "serial": self.serial,
+            "drive": self.drive,
+            "bus": bus,
+            # QEMU's NVMe takes a write with FUA, as a journal's commit block is, for one like any other: the tables of
+            # the qcow2 file stay in QEMU's memory, and a kill would lose what the guest knows to be on the disk.
+            "write-cache": "off",
+        }
         return {**plugged, "bootindex": 0} if self.boot else plugged
 
 
@@ -75,6 +109,7 @@ class MachineSpec:
         folder: where the machine keeps its files; its own.
         accelerator: what carries out its instructions.
         authorized_key: the OpenSSH public key that may log in as ``admin``.
+        password: the password that ``Administrator`` has on Windows; empty for other guests.
         user_data: what EC2 calls so; a script runs once on a new instance, as with cloud-init.
         hostname: what the guest is to call itself.
         private_address: the guest's address and the length of its network's prefix.
@@ -89,6 +124,7 @@ class MachineSpec:
     folder: Path
     accelerator: Accelerator
     authorized_key: str = ""
+    password: str = field(default="", repr=False)
     user_data: bytes = b""
     hostname: str = ""
     private_address: str = "10.0.2.15/24"
@@ -105,7 +141,7 @@ class MachineSpec:
         return cls(
             **plain
             | {
-                "disks": tuple(MachineDisk(**disk | {"path": Path(disk["path"])}) for disk in plain["disks"]),
+                "disks": tuple(_disk(disk) for disk in plain["disks"]),
                 "forwards": tuple((host, guest) for host, guest in plain["forwards"]),
                 "folder": Path(plain["folder"]),
                 "accelerator": Accelerator(**plain["accelerator"]),
@@ -116,8 +152,15 @@ class MachineSpec:
     def identity(self) -> dict[str, str]:
         """Say what the guest is told in its SMBIOS tables, as strings of type 11."""
         told = {"key": self.authorized_key, "hostname": self.hostname, "address": self.private_address}
+        told["password"] = self.password
         told["userdata"] = base64.b64encode(self.user_data).decode()
         return {name: f"drtest.{name}={value.strip()}" for name, value in told.items() if value}
+
+
+def _disk(plain: dict[str, Any]) -> MachineDisk:
+    pool, log = plain["pool"], plain["log"]
+    read = {"path": Path(plain["path"]), "pool": pool and Pool(**pool), "log": log and Path(log)}
+    return MachineDisk(**plain | read)
 
 
 def arguments(spec: MachineSpec, strings: tuple[Path, ...]) -> list[str]:

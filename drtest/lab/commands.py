@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from drtest.errors import DeadlineError, DrtestError
-from drtest.lab import refusal
+from drtest.lab import mishaps, refusal
 from drtest.lab.call import Call
 from drtest.lab.compute import Compute, now
 from drtest.lab.nodes import describe_instance_information, managed, matches, page
@@ -46,7 +46,9 @@ def answer(lab: Compute, *, owner: str, region: str, environ: Mapping[str, Any],
     except ValueError as error:
         raise Refusal("SerializationException", "The request is no JSON document.") from error
     call = Call(action=action_of(environ), owner=owner, region=region, params=params)
+    hits = mishaps.before(lab, call, service="ssm")
     found = ACTIONS[call.action](lab, call)
+    mishaps.after(lab, call, {}, hits)
     document = json.dumps(found, default=lambda time: time.timestamp())
     return 200, {"Content-Type": "application/x-amz-json-1.1"}, document.encode()
 

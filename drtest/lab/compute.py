@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -32,6 +33,7 @@ class Timings:
         stop: from the power button to the force, in StopInstances and RebootInstances.
         force_stop: the same with ``Force``.
         terminate: the same in TerminateInstances, where a volume outlives the instance.
+        lanes: until another task has to be done with the same machine or disk: longer than each of them may take.
         impaired: from the start of a machine until its silence is called ``impaired``.
         probe: between two knocks at a guest that has not answered yet.
         recheck: between two knocks at a guest that has.
@@ -47,6 +49,7 @@ class Timings:
     stop: float = 120.0
     force_stop: float = 10.0
     terminate: float = 30.0
+    lanes: float = 120.0
     impaired: float = 300.0
     probe: float = 0.5
     recheck: float = 60.0
@@ -69,6 +72,8 @@ class Compute:
         faults: what goes wrong on purpose.
         pace: how fast guests are here.
         shell: runs commands in guests; None if nobody does.
+        password: what ``Administrator`` logs in with on Windows guests.
+        seed: what the write pools draw their waiting times from.
     """
 
     books: Books
@@ -81,6 +86,8 @@ class Compute:
     faults: Faults = field(default_factory=Faults)
     pace: Pace = field(default_factory=Pace)
     shell: Shell | None = None
+    password: str = field(default="", repr=False)
+    seed: int = 0
 
     def visible(self, kind: type[R], call: Call) -> list[R]:
         """List what the caller's account has of a kind in this region, oldest first."""
@@ -102,6 +109,14 @@ class Compute:
     def crowd(self) -> int:
         """Count the machines that run, or are about to."""
         return sum(i.state not in {"stopped", "terminated"} for i in self.books.all(Instance))
+
+    def lanes(self, *ids: str) -> AbstractContextManager[None]:
+        """Hold the lanes of some instances and volumes (`Work.lanes`), for as long as what is done in them takes here.
+
+        Raises:
+            DeadlineError: another task did not let go of them in time.
+        """
+        return self.work.lanes(*ids, deadline=self.stretched(self.timings.lanes, boots=10))
 
     def stop_seconds(self) -> float:
         """Say how long a guest has to go down: "a few minutes", or ten times what a boot takes here."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from drtest.errors import DeadlineError, EnvironmentFailedError
+from drtest.errors import DeadlineError, EnvironmentFailedError, UsageError
 from drtest.lab.folder import LabFolder, LabMachine, LabStatus, default_folder
 from drtest.lab.images import Progress
 
@@ -30,6 +30,8 @@ def up(
     progress: Progress | None = None,
     idle_minutes: float | None = None,
     images: Sequence[str] = ("linux",),
+    pool: Mapping[str, float] | None = None,
+    seed: int | None = None,
     deadline: float = 60.0,
 ) -> LabStatus:
     """Bring a lab up, or find it up; two who do so at once get one lab.
@@ -42,21 +44,41 @@ def up(
         progress: is told the stage and its fraction while images are built.
         idle_minutes: the lab ends by itself after so long without a request; None for never. A lab that is up
             already keeps what it has.
-        images: names of the images that it must have.
+        images: names of the images that it must have, as ``linux``, ``windows`` and ``windows-helper``; one that is
+            up gets those that it has not.
+        pool: by the names of images, how strong the write pool in front of their root volumes is, 0 to 1, in the
+            place of what the image says itself; the lab will have these images, too.
+        seed: what the write pools draw from; by default a number of the lab's own. A lab keeps both for its life.
         deadline: seconds that its process may take to answer.
 
     Raises:
+        UsageError: there is no such image, or the lab is up with other write pools.
         EnvironmentFailedError: an image could not be built, or the lab did not come up; with the end of its log.
         DeadlineError: another process has been starting the same lab for an hour.
     """
     place = LabFolder(folder or default_folder())
     place.make()
+    images = tuple(dict.fromkeys((*images, *(pool or {}))))
     with place.starting(deadline=STARTING_SECONDS):
         found = _status(place)
         if found is not None:
             missing = [name for name in images if name not in found.images]
-            return _with_images(found, missing, progress) if missing else found
-        return _start(place, images, progress, idle_minutes, deadline)
+            found = _with_images(found, missing, progress) if missing else found
+        else:
+            found = _start(place, images, progress, idle_minutes, deadline, dict(pool or {}), seed)
+    _check_pools(found, pool or {}, seed)
+    return found
+
+
+def _check_pools(found: LabStatus, pool: Mapping[str, float], seed: int | None) -> None:
+    """Check that a lab has the write pools that were asked for: they are set when it is brought up."""
+    wrong = [f"{name}={found.pool[name]:g}" for name in sorted(pool) if found.pool[name] != pool[name]]
+    wrong += [f"seed {found.seed}"] if seed not in {None, found.seed} else []
+    if wrong:
+        raise UsageError(
+            f"The lab that is up has other write pools than that: {', '.join(wrong)}.",
+            remedy="Write pools are set for a lab's life: run `drtest lab down` first, which removes what is in it.",
+        )
 
 
 def _start(
@@ -65,6 +87,8 @@ def _start(
     progress: Progress | None,
     idle_minutes: float | None,
     deadline: float,
+    pool: Mapping[str, float],
+    seed: int | None,
 ) -> LabStatus:
     # Not above: QEMU's and moto's side of the lab is not needed to ask for its status.
     from drtest.lab import accelerator
@@ -80,6 +104,8 @@ def _start(
     command += ["--images", ",".join(images), "--accelerator", chosen.name, "--reason", chosen.reason]
     if idle_minutes is not None:
         command += ["--idle-seconds", str(60 * idle_minutes)]
+    command += [f"--pool={name}={strength}" for name, strength in pool.items()]
+    command += [] if seed is None else ["--seed", str(seed)]
     place.status_file.unlink(missing_ok=True)
     with place.log_file.open("wb") as log:
         place.log_file.chmod(0o600)
@@ -174,7 +200,7 @@ def faults(plan: Mapping[str, Any] | None = None, *, folder: Path | None = None)
 def _merged(found: LabStatus, answer: dict[str, Any]) -> LabStatus:
     machines = tuple(LabMachine(**machine) for machine in answer["machines"])
     trouble = tuple(answer["trouble"])
-    return replace(found, images=answer["images"], machines=machines, trouble=trouble)
+    return replace(found, images=answer["images"], pool=answer["pool"], machines=machines, trouble=trouble)
 
 
 def _ask(found: LabStatus, what: str, body: bytes, *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:

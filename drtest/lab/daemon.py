@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from drtest.lab.compute import Compute
 from drtest.lab.endpoint import Endpoint, serve
 from drtest.lab.folder import REGION, LabAccount, LabFolder, LabStatus
 from drtest.lab.hardware import Hardware, QemuHardware
-from drtest.lab.keys import KEY_NAME, enter_key, make_key
+from drtest.lab.keys import KEY_NAME, enter_key, make_key, make_password
 from drtest.lab.neighbours import Neighbours
 from drtest.lab.network import Network
 from drtest.lab.pace import Pace
+from drtest.lab.pool import Settings, parse
 from drtest.lab.reclaim import remove_all
-from drtest.lab.resources import Instance
+from drtest.lab.resources import Image, Instance
 from drtest.lab.shell import SshShell
 from drtest.lab.space import Space
 from drtest.lab.status import BOOT_FACT
@@ -56,6 +58,7 @@ class Daemon:
         hardware: what carries out its machines.
         image_names: the images to enter; they are built already.
         idle_seconds: it ends after so long without a request; None for never.
+        pools: how the write pools are set, if the lab is new; one that is taken up keeps what it has.
     """
 
     def __init__(
@@ -65,12 +68,14 @@ class Daemon:
         hardware: Hardware,
         image_names: tuple[str, ...],
         idle_seconds: float | None,
+        pools: Settings,
     ) -> None:
         self._folder = folder
         self._hardware = hardware
         self._idle = idle_seconds
         self._stop = threading.Event()
         self._books = Books(folder.books_file)
+        self._pools = self._kept(pools)
         self._neighbours = Neighbours(self._books)
         self._compute = Compute(
             books=self._books,
@@ -79,6 +84,8 @@ class Daemon:
             addresses=Addresses(),
             pace=self._pace(),
             shell=SshShell(folder.key_file),
+            password=make_password(folder.password_file),
+            seed=self._pools.seed,
         )
         if planned := self._books.fact("faults"):
             self._compute.faults.set(faults.Plan.model_validate_json(planned))
@@ -87,7 +94,7 @@ class Daemon:
         lost = recovery.take_up(self._compute)
         self._space = Space(self._compute)
         self._images: dict[str, str] = {}
-        self._enter(image_names)
+        self._enter((*image_names, *self._entered_before()))
         self._endpoint = Endpoint(
             self._compute,
             neighbours=self._neighbours,
@@ -109,12 +116,15 @@ class Daemon:
             machines=(),
             key_file=folder.key_file,
             key_name=KEY_NAME,
+            password_file=folder.password_file,
             zone=subnet.zone,
             subnet=subnet.id,
             folder=folder.path,
             pid=os.getpid(),
             idle_minutes=None if idle_seconds is None else idle_seconds / 60,
             lost=lost,
+            pool=self._pool(),
+            seed=self._pools.seed,
             second=LabAccount(
                 account=SECOND_ACCOUNT,
                 access_key=identity["second_access_key"],
@@ -134,18 +144,33 @@ class Daemon:
             found.setdefault(f"{whose}secret_key", secrets.token_urlsafe(30))
         return found
 
+    def _kept(self, pools: Settings) -> Settings:
+        """Keep the write pools as they were over a restart: machines run with them."""
+        if kept := self._books.fact("pools"):
+            return Settings(**json.loads(kept))
+        self._books.note("pools", json.dumps(asdict(pools)).encode())
+        return pools
+
+    def _pool(self) -> dict[str, float]:
+        images = {name: self._books.find(Image, ami) for name, ami in self._images.items()}
+        return {name: image.pool for name, image in images.items() if image is not None}
+
     def _pace(self) -> Pace:
         kept = self._books.fact(BOOT_FACT)
         return Pace(fastest=None if kept is None else float(kept))
 
     def _prepare_network(self) -> None:
-        if not self._neighbours.restore(ACCOUNT, REGION):
-            self._neighbours.keep(ACCOUNT, REGION)
         enter_key(self._neighbours, make_key(self._folder.key_file), owner=ACCOUNT, region=REGION)
 
     def _enter(self, names: tuple[str, ...]) -> None:
         found = [image for name in names if (image := guests.cached(name)) is not None]
-        self._images |= stock.enter(self._compute, found, owner=ACCOUNT, region=REGION)
+        self._images |= stock.enter(self._compute, found, owner=ACCOUNT, region=REGION, pools=self._pools)
+        self._books.note("images", json.dumps(sorted(self._images)).encode())
+
+    def _entered_before(self) -> tuple[str, ...]:
+        """Name the images that a lab had before its process died: what was started from them is still there."""
+        kept = self._books.fact("images")
+        return () if kept is None else tuple(json.loads(kept))
 
     def _listen(self, port: int) -> Any:
         with contextlib.suppress(OSError, SystemExit):
@@ -163,10 +188,12 @@ class Daemon:
             return self._compute.faults.show()
         if path == "images":
             self._enter(tuple(json.loads(body)))
+            self._status = replace(self._status, pool=self._pool())
             self._folder.write_status(self._status)
         return {
             "trouble": self._space.trouble,
             "images": self._images,
+            "pool": self._pool(),
             "machines": [
                 {
                     "instance": instance.id,
@@ -227,6 +254,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--accelerator", choices=["kvm", "tcg"], required=True)
     parser.add_argument("--reason", default="")
     parser.add_argument("--idle-seconds", type=float, default=None)
+    parser.add_argument("--pool", type=parse, action="append", default=[], metavar="NAME=STRENGTH")
+    parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("werkzeug", "qemu"):
@@ -243,6 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         ),
         image_names=tuple(name for name in given.images.split(",") if name),
         idle_seconds=given.idle_seconds,
+        pools=Settings.drawn(dict(given.pool), seed=given.seed),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())

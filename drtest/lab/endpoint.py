@@ -156,6 +156,7 @@ class Endpoint:
                 check_unused(self._lab, call)
                 status, headers, answer = self._neighbours.ask(caller.owner, caller.region, form)
                 mishaps.after(self._lab, call, {}, hits)
+                _record(action, started)
                 return status, headers, answer.replace(b">request-id<", f">{request_id}<".encode(), 1)
             found = self._actions[action](self._lab, call)
             mishaps.after(self._lab, call, found, hits)
@@ -166,8 +167,7 @@ class Endpoint:
         except DrtestError as error:
             LOG.exception("%s failed", action)
             raise Refusal("InternalError", error.seen, status=500) from error
-        level = logging.DEBUG if action.startswith(("Describe", "Get")) else logging.INFO
-        LOG.log(level, "%s (%.0f ms)", action, 1000 * (time.monotonic() - started))
+        _record(action, started)
         return 200, {"Content-Type": "text/xml;charset=UTF-8"}, answer
 
     def _own(self, environ: Mapping[str, Any], body: bytes) -> Reply:
@@ -177,6 +177,12 @@ class Endpoint:
             raise Refusal("AuthFailure", "Only the lab's owner may ask.", status=401)
         found = self._door(environ["PATH_INFO"].removeprefix(DOOR), body)
         return 200, {"Content-Type": "application/json"}, json.dumps(found).encode()
+
+
+def _record(action: str, started: float) -> None:
+    """Log a call that was carried out; those that only look are many, and told at another level."""
+    level = logging.DEBUG if action.startswith(("Describe", "Get")) else logging.INFO
+    LOG.log(level, "%s (%.0f ms)", action, 1000 * (time.monotonic() - started))
 
 
 def _body(environ: dict[str, Any]) -> bytes:

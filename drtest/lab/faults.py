@@ -39,6 +39,20 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """The actions that some faults belong to; the others can be had at each."""
 
+OTHERS = frozenset(
+    {
+        "DescribeInstanceInformation",
+        "GetCommandInvocation",
+        "GetSnapshotBlock",
+        "ListChangedBlocks",
+        "ListCommandInvocations",
+        "ListCommands",
+        "ListSnapshotBlocks",
+        "SendCommand",
+    }
+)
+"""The actions of the EBS direct APIs and of SSM that the lab carries out."""
+
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "timeout": ("seconds",),
     "volume-hangs": ("after", "device"),
@@ -56,7 +70,7 @@ class Fault(_Edge):
 
     Attributes:
         fault: what.
-        action: which calls it can happen to: an action of EC2, with ``*`` and ``?``.
+        action: which calls it can happen to: an action of EC2, of the EBS direct APIs or of SSM, with ``*`` and ``?``.
         nth: the first of these calls that it happens to, from 1.
         count: how many calls it happens to, from there on; 1, or without an end where there is a probability.
         probability: of each call from ``nth`` on, by chance; the same seed gives the same calls.
@@ -82,9 +96,9 @@ class Fault(_Edge):
         for name in sorted(self.model_fields_set - fixed):
             if name not in _OPTIONS.get(self.fault, ()):
                 raise ValueError(f"{self.fault} has no {name}")
-        possible = _ACTIONS.get(self.fault) or wire.operations()
+        possible = _ACTIONS.get(self.fault) or {*wire.operations(), *OTHERS}
         if not any(fnmatchcase(action, self.action) for action in possible):
-            known = ", ".join(_ACTIONS.get(self.fault, ())) or "no action of EC2"
+            known = ", ".join(_ACTIONS.get(self.fault, ())) or "no action of EC2, EBS direct or SSM"
             raise ValueError(f"action {self.action!r} matches none of: {known}")
         return self
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -52,6 +52,7 @@ class LabStatus:
         machines: what runs now.
         key_file: the private key that opens instances started with `key_name`.
         key_name: the key pair of the lab.
+        password_file: the password of ``Administrator`` on Windows instances.
         zone: an availability zone, that of `subnet`.
         subnet: the default subnet of `zone`.
         folder: where the lab lives.
@@ -60,6 +61,8 @@ class LabStatus:
         lost: what could not be taken up after the lab's process had died, as sentences.
         second: another account, empty at first: what is shared with it, it sees.
         trouble: what is wrong with it now, as sentences.
+        pool: by the names of images, how strong the write pool in front of their root volumes is; 0 for none.
+        seed: what the write pools draw their waiting times from.
     """
 
     endpoint: str
@@ -72,6 +75,7 @@ class LabStatus:
     machines: tuple[LabMachine, ...]
     key_file: Path
     key_name: str
+    password_file: Path
     zone: str
     subnet: str
     folder: Path
@@ -80,10 +84,13 @@ class LabStatus:
     lost: tuple[str, ...] = ()
     second: LabAccount | None = None
     trouble: tuple[str, ...] = ()
+    pool: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Write it as the document of ``drtest lab status --json``."""
-        return {**asdict(self), "key_file": str(self.key_file), "folder": str(self.folder)}
+        paths = {name: str(getattr(self, name)) for name in ("key_file", "password_file", "folder")}
+        return {**asdict(self), **paths}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "LabStatus":
@@ -93,6 +100,7 @@ class LabStatus:
                 **document,
                 "machines": tuple(LabMachine(**machine) for machine in document["machines"]),
                 "key_file": Path(document["key_file"]),
+                "password_file": Path(document["password_file"]),
                 "folder": Path(document["folder"]),
                 "lost": tuple(document["lost"]),
                 "second": LabAccount(**document["second"]) if document.get("second") else None,
@@ -120,6 +128,7 @@ class LabFolder:
         self.log_file = self.path / "lab.log"
         self.books_file = self.path / "books.sqlite"
         self.key_file = self.path / "lab.key"
+        self.password_file = self.path / "windows-password"
         self.machines = self.path / "machines"
         self.disks = self.path / "disks"
         self._lock_file = self.path / "lab.lock"

@@ -7,13 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from drtest.errors import EnvironmentFailedError
+from drtest.errors import DrtestError, EnvironmentFailedError
 from drtest.lab import harm
 from drtest.lab.accelerator import Accelerator
 from drtest.lab.board import CONSOLE, METADATA
 from drtest.lab.disks import Disks, Layer
 from drtest.lab.machines import End, Machine, MachineDisk, MachineSpec
+from drtest.lab.pooled import Pools
 from drtest.lab.qmp import dial
+
+ADOPT_SECONDS = 30.0
+"""How long a machine has to answer when it is taken up, beside others on the same processors."""
 
 Ended = Callable[[str, End], None]
 """Told, once for each machine, that it has ended: the instance's id, and how."""
@@ -29,11 +33,14 @@ class Hardware(Protocol):
     def folder(self, instance: str) -> Path:
         """Say where an instance's machine keeps its files."""
 
-    def start(self, spec: MachineSpec, ended: Ended) -> None:
-        """Start a machine; returns when its process runs."""
+    def start(self, spec: MachineSpec, ended: Ended, *, deadline: float = 30.0) -> None:
+        """Start a machine; returns when its process runs, which may take ``deadline`` seconds."""
 
     def adopt(self, instance: str, ended: Ended) -> MachineSpec | None:
-        """Take up a machine that an earlier process of the lab started; None if it is gone."""
+        """Take up a machine that an earlier process of the lab started; None if it is gone.
+
+        One that can't be controlled any more is ended, which raises a `DrtestError`.
+        """
 
     def running(self, instance: str) -> bool:
         """Say whether there is a machine of this instance."""
@@ -87,7 +94,13 @@ class Hardware(Protocol):
         """Say which file a machine has to open."""
 
     def freeze(self, volumes: Sequence[str], *, instance: str | None) -> dict[str, str]:
-        """Keep the bytes of some volumes, all of one moment, as layers; ``instance`` runs with them."""
+        """Keep the bytes of some volumes, all of one moment, as layers; ``instance`` runs with them.
+
+        Of a volume with a write pool it is what had left the pool: `finish` puts that together.
+        """
+
+    def finish(self, layer: str) -> None:
+        """Put a layer's bytes together, if that is still to be done; returns when they are there."""
 
     def grow(self, volume: str, *, size: int, instance: str | None) -> None:
         """Make a disk larger, to ``size`` bytes; ``instance`` runs with it."""
@@ -103,6 +116,9 @@ class Hardware(Protocol):
 
     def nearly_full(self) -> bool:
         """Say whether the writes of running machines could soon find no room."""
+
+    def bound_logs(self) -> None:
+        """See to it that the logs of running machines' writes stay within bounds."""
 
     def volumes(self) -> tuple[str, ...]:
         """Name the volumes that there are disks of."""
@@ -125,6 +141,7 @@ class QemuHardware:
         self._folder = folder
         self._reserve = reserve
         self._disks = Disks(folder / "disks", reserve=reserve)
+        self._pools = Pools(self._disks)
         self._machines: dict[str, Machine] = {}
         self._lock = threading.Lock()
         (folder / "machines").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -133,24 +150,37 @@ class QemuHardware:
         """Say where an instance's machine keeps its files."""
         return self._folder / "machines" / instance
 
-    def start(self, spec: MachineSpec, ended: Ended) -> None:
-        """Start a machine.
+    def start(self, spec: MachineSpec, ended: Ended, *, deadline: float = 30.0) -> None:
+        """Start a machine, whose process has to answer in ``deadline`` seconds.
 
         Raises:
             EnvironmentFailedError: QEMU did not start.
         """
         spec.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        machine = Machine.start(spec, self._watcher(spec.id, ended))
+        machine = Machine.start(self._pools.begin(spec), self._watcher(spec.id, ended), deadline=deadline)
         with self._lock:
             if machine.alive:
                 self._machines[spec.id] = machine
 
     def adopt(self, instance: str, ended: Ended) -> MachineSpec | None:
-        """Take up a machine that an earlier process of the lab started."""
+        """Take up a machine that an earlier process of the lab started.
+
+        Raises:
+            DrtestError: it could not be controlled any more, and was ended.
+        """
         if not self.folder(instance).is_dir():
             return None
-        machine = Machine.adopt(self.folder(instance), self._watcher(instance, ended))
+        try:
+            machine = Machine.adopt(
+                self.folder(instance), self._watcher(instance, ended), deadline=ADOPT_SECONDS
+            )
+        except DrtestError:
+            # It would go on writing to disks that are taken for idle: snapshots of them would change.
+            Machine.discard(self.folder(instance))
+            self._pools.end(self.folder(instance))
+            raise
         if machine is None:
+            self._pools.end(self.folder(instance))
             return None
         with self._lock:
             self._machines[instance] = machine
@@ -162,6 +192,7 @@ class QemuHardware:
             with self._lock:
                 if self._machines.get(instance) is machine:
                     del self._machines[instance]
+            self._pools.end(machine.spec.folder)
             ended(instance, end)
 
         return on_exit
@@ -260,8 +291,16 @@ class QemuHardware:
             EnvironmentFailedError: the disk is full, or QEMU did not answer.
         """
         machine = None if instance is None else self._machine(instance)
-        frozen = self._disks.freeze(volumes, machine=machine)
+        frozen = self._pools.freeze(volumes, machine=machine)
         return {volume: str(layer.path) for volume, layer in frozen.items()}
+
+    def finish(self, layer: str) -> None:
+        """Put a layer's bytes together, if that is still to be done.
+
+        Raises:
+            EnvironmentFailedError: what they are made of can't be read, or the disk is full.
+        """
+        self._pools.finish(Layer(Path(layer)))
 
     def grow(self, volume: str, *, size: int, instance: str | None) -> None:
         """Make a disk larger.
@@ -278,7 +317,7 @@ class QemuHardware:
 
     def remove_layer(self, layer: str) -> None:
         """Let go of a layer."""
-        self._disks.remove_layer(Layer(Path(layer)))
+        self._pools.remove_layer(Layer(Path(layer)))
 
     def free(self) -> int:
         """Say how many bytes there is room for, above the reserve."""
@@ -287,6 +326,17 @@ class QemuHardware:
     def nearly_full(self) -> bool:
         """Say whether half of the reserve is used up: by running machines, or by others."""
         return self._disks.free() < self._reserve / 2
+
+    def bound_logs(self) -> None:
+        """See to it that the logs of running machines' writes stay within bounds.
+
+        Raises:
+            EnvironmentFailedError: the disk is nearly full, or QEMU did not answer.
+        """
+        with self._lock:
+            machines = tuple(self._machines.values())
+        for machine in machines:
+            self._pools.bound(machine)
 
     def volumes(self) -> tuple[str, ...]:
         """Name the volumes that there are disks of."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from drtest.errors import EnvironmentFailedError
-from drtest.lab.machines import Machine
+from drtest.lab.machines import Machine, MachineDisk
 
 _NO_LIMIT = {"bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}
 _EIO = 5
@@ -32,8 +32,8 @@ def fail(machine: Machine, volume: str, *, requests: str) -> None:
     Raises:
         EnvironmentFailedError: the volume is not plugged in, or QEMU refused.
     """
-    serial = volume.replace("-", "")
-    below = _children(machine, _top(machine, serial, volume))
+    serial, top = volume.replace("-", ""), _top(machine, volume)
+    below = _children(machine, top)
     rule: dict[str, Any] = {"event": "none", "errno": _EIO}
     if requests != "all":
         rule["iotype"] = requests.removesuffix("s")
@@ -44,7 +44,7 @@ def fail(machine: Machine, volume: str, *, requests: str) -> None:
     )
     again = {
         "driver": "qcow2",
-        "node-name": _top(machine, serial, volume),
+        "node-name": top,
         "discard": "unmap",
         **below,
         "file": broken,
@@ -52,13 +52,12 @@ def fail(machine: Machine, volume: str, *, requests: str) -> None:
     machine.monitor.execute("blockdev-reopen", {"options": [again]})
 
 
-def _top(machine: Machine, serial: str, volume: str) -> str:
+def _top(machine: Machine, volume: str) -> str:
     """Name the node of a volume that is written to."""
-    for node in machine.monitor.execute("query-named-block-nodes", {"flat": True}):
-        name = str(node["node-name"])
-        if name.startswith(f"{serial}.") and node["drv"] == "qcow2" and not node["ro"]:
-            return name
-    raise EnvironmentFailedError(f"{volume} is not plugged into the machine {machine.spec.id}.")
+    path = machine.writing().get(volume)
+    if path is None:
+        raise EnvironmentFailedError(f"{volume} is not plugged into the machine {machine.spec.id}.")
+    return MachineDisk(device="", volume=volume, path=path).node
 
 
 def _children(machine: Machine, node: str) -> dict[str, str]:

@@ -1,35 +1,21 @@
-"""Guest images: built without root from Debian's packages, and cached by a hash of their recipe."""
+"""Guest images by name: the lab's own, built from recipes and cached by a hash of them, and the user's."""
 
-import fcntl
 import hashlib
 import json
-import os
-import re
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import platformdirs
-
-from drtest.errors import DeadlineError, DrtestError, EnvironmentFailedError, UsageError
-from drtest.lab import debian
-from drtest.lab.tools import remove
+from drtest.errors import EnvironmentFailedError, UsageError
+from drtest.lab import cache, debian, own_images, windows
 
 Progress = Callable[[str, float], None]
 """Called with a stage, for people, and how much of the whole is done: 0 to 1."""
 
 BUILDER = 1
 """Counted up when this module or ``debian`` builds other bytes from the same recipe."""
-
-LOCK_SECONDS = 3600.0
-"""How long one builder waits for another one that builds the same image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +30,7 @@ class Image:
         size: its disk's size in bytes, in whole GiB as EBS has them.
         version: the hash of the recipe that it was built by.
         notice: what has to be said wherever results from it are shown; empty if there is nothing.
+        pool: how strong the write pool of its root volume is, 0 to 1; 0 for none.
     """
 
     name: str
@@ -53,6 +40,61 @@ class Image:
     size: int
     version: str
     notice: str = ""
+    pool: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """How an image is made; the attributes that it shares with `Image` are the image's.
+
+    Attributes:
+        folder: the recipe's folder.
+        version: says what goes into it, in bytes that change with any of it.
+        build: makes the disk, and names the packages in it.
+    """
+
+    folder: str
+    os: str
+    root_device: str
+    size: int
+    version: Callable[[Path], bytes]
+    build: Callable[..., dict[str, str]]
+    notice: str = ""
+    pool: float = 0.0
+
+
+def _linux_version(recipe: Path) -> bytes:
+    fixed = (BUILDER, debian.SUITE, debian.PACKAGES, debian.EXCLUDED, debian.DISK_BYTES, debian.FEATURES)
+    digest = hashlib.sha256(repr(fixed).encode())
+    for file in sorted(recipe.iterdir(), key=lambda entry: entry.name):
+        if file.is_file():
+            digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
+    return digest.digest()
+
+
+_WINDOWS = _Recipe(
+    folder="windows",
+    os="windows",
+    root_device="/dev/sda1",
+    size=windows.DISK_BYTES,
+    version=windows.version,
+    build=windows.build,
+    notice=windows.NOTICE,
+)
+
+_RECIPES = {
+    "linux": _Recipe(
+        folder="linux",
+        os="linux",
+        root_device="/dev/xvda",
+        size=debian.DISK_BYTES,
+        version=_linux_version,
+        build=debian.build,
+    ),
+    "windows": replace(_WINDOWS, pool=windows.POOL),
+    # What is attached to a helper came from ``windows``: the same disk signature twice would take it offline.
+    "windows-helper": _WINDOWS,
+}
 
 
 def recipe_hash(name: str) -> str:
@@ -61,153 +103,100 @@ def recipe_hash(name: str) -> str:
     Raises:
         UsageError: there is no recipe of that name.
     """
-    fixed = (BUILDER, debian.SUITE, debian.PACKAGES, debian.EXCLUDED, debian.DISK_BYTES, debian.FEATURES)
-    digest = hashlib.sha256(repr(fixed).encode())
-    for file in sorted(_recipe(name).iterdir(), key=lambda entry: entry.name):
-        if file.is_file():
-            digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+    recipe = _recipe(name)
+    with as_file(files("drtest.lab.recipes") / recipe.folder) as folder:
+        return recipe.version(folder).hex()[:16]
 
 
 def cached(name: str) -> Image | None:
-    """Find an image that was built before from today's recipe; None if there is none."""
-    return _load(_folder(name))
+    """Find the user's image of that name, or one that was built before from today's recipe; None if there is none."""
+    brought = own_images.found(name)
+    if brought is not None:
+        layer, about = brought
+        return Image(
+            name=name,
+            os=about["os"],
+            layer=layer,
+            root_device=about["root_device"],
+            size=about["size"],
+            version=about["version"],
+            pool=about["pool"],
+        )
+    return _kept(name, recipe_hash(name))
+
+
+def _kept(name: str, version: str) -> Image | None:
+    recipe, place = _recipe(name), cache.folder(name, version)
+    layer = place / "disk.qcow2"
+    if not cache.is_kept(place) or not layer.is_file():
+        return None
+    return Image(
+        name=name,
+        os=recipe.os,
+        layer=layer,
+        root_device=recipe.root_device,
+        size=recipe.size,
+        version=version,
+        notice=recipe.notice,
+        pool=recipe.pool,
+    )
 
 
 def build(name: str, *, progress: Progress | None = None, deadline: float = 3600.0) -> Image:
-    """Build an image, or find it in the cache. Safe to call from several processes at once.
+    """Find an image, or build it if it is one of the lab's own. Safe to call from several processes at once.
 
     A build that is interrupted, in whatever way, leaves nothing that looks finished.
 
     Args:
-        name: the recipe, as ``linux``.
+        name: the image, as ``linux``.
         progress: is told the stage and the fraction done, from the calling thread.
         deadline: seconds that the build itself may take.
 
     Raises:
-        UsageError: there is no recipe of that name.
+        UsageError: there is no image of that name.
         EnvironmentFailedError: the build failed; the end of its log and the log's path are in the message.
     """
     tell = progress or (lambda _stage, _fraction: None)
-    folder = _folder(name)
-    image = _load(folder)
+    image = cached(name)
     if image is not None:
         return image
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_suffix(".lock"), tell):
-            return _load(folder) or _build(name, folder, tell, deadline)
-    except OSError as error:
-        raise EnvironmentFailedError(
-            f"the image {name!r} could not be built in {folder.parent}: {error}",
-            remedy="Make room there, or have XDG_CACHE_HOME name a folder that can be written.",
-        ) from error
+    recipe, version = _recipe(name), recipe_hash(name)
+    place = cache.folder(name, version)
 
-
-def _build(name: str, folder: Path, tell: Progress, deadline: float) -> Image:
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        remove(left)  # what a killed build left: nobody else can be at it, we hold its lock
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    failed_log = folder.with_suffix(".failed.log")
-    try:
-        with as_file(_recipe(name)) as recipe:
-            packages = debian.build(
-                recipe,
-                staging / "disk.qcow2",
-                name=folder.name,
+    def make(staging: Path, log: Path) -> None:
+        disk = staging / "disk.qcow2"
+        with as_file(files("drtest.lab.recipes") / recipe.folder) as folder:
+            packages = recipe.build(
+                folder,
+                disk,
+                name=place.name,
                 work=staging / "work",
-                log=staging / "build.log",
+                log=log,
                 tell=tell,
                 deadline=deadline,
             )
         about = {
             "name": name,
-            "os": "linux",
-            "root_device": "/dev/xvda",
-            "size": debian.DISK_BYTES,
-            "notice": "",
+            "os": recipe.os,
+            "notice": recipe.notice,
             "built": datetime.now(UTC).isoformat(timespec="seconds"),
             "packages": packages,
         }
-        (staging / "image.json").write_text(json.dumps(about, indent=1) + "\n")
-        (staging / "disk.qcow2").chmod(0o444)
-        remove(staging / "work")
-        staging.chmod(0o755)
-        os.sync()
-        staging.rename(folder)
-    except BaseException as error:
-        log = staging / "build.log"
-        tail = _tail(log)
-        if tail:
-            shutil.copyfile(log, failed_log)
-        remove(staging)
-        if isinstance(error, DrtestError) and tail:
-            raise type(error)(
-                f"{error.seen}\n{tail}", remedy=f"{error.remedy} The whole log is {failed_log}.".strip()
-            ) from error
-        raise
-    failed_log.unlink(missing_ok=True)
+        (staging / cache.DONE).write_text(json.dumps(about, indent=1) + "\n")
+        disk.chmod(0o444)
+
+    cache.build(place, make, tell=tell)
     tell("done", 1.0)
-    image = _load(folder)
+    image = _kept(name, version)
     if image is None:
-        raise EnvironmentFailedError(f"the image in {folder} was removed while it was being built")
+        raise EnvironmentFailedError(f"the image in {place} was removed while it was being built")
     return image
 
 
-def _recipe(name: str) -> Traversable:
-    recipes = files("drtest.lab.recipes")
-    known = sorted(entry.name for entry in recipes.iterdir() if (entry / "customize.sh").is_file())
-    if name not in known:
-        raise UsageError(f"the lab has no image {name!r}", remedy=f"It can build: {', '.join(known)}.")
-    return recipes / name
-
-
-def _folder(name: str) -> Path:
-    return Path(platformdirs.user_cache_dir("drtest")) / "images" / f"{name}-{recipe_hash(name)}"
-
-
-def _load(folder: Path) -> Image | None:
-    try:
-        about = json.loads((folder / "image.json").read_text())
-    except FileNotFoundError:
-        return None
-    layer = folder / "disk.qcow2"
-    if not layer.is_file():
-        return None
-    return Image(
-        name=about["name"],
-        os=about["os"],
-        layer=layer,
-        root_device=about["root_device"],
-        size=about["size"],
-        version=folder.name.rpartition("-")[2],
-        notice=about["notice"],
-    )
-
-
-@contextmanager
-def _locked(path: Path, tell: Progress) -> Iterator[None]:
-    """Hold the lock of one image; the kernel drops it with the process, whatever becomes of that."""
-    with path.open("w") as file:
-        end = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise DeadlineError(
-                        f"another process has been building the image for {LOCK_SECONDS:.0f} s (lock: {path})",
-                        remedy="Look for a hanging 'drtest' or 'mmdebstrap', and end it.",
-                    ) from None
-                tell("another drtest is building this image", 0.0)
-                time.sleep(0.5)
-        yield
-
-
-def _tail(log: Path, lines: int = 25) -> str:
-    try:
-        text = log.read_text(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(re.sub(r"[^\t\x20-\x7e]", "?", line)[:300] for line in text.splitlines()[-lines:])
+def _recipe(name: str) -> _Recipe:
+    if name not in _RECIPES:
+        raise UsageError(
+            f"the lab has no image {name!r}",
+            remedy=f"It can build: {', '.join(_RECIPES)}. `drtest lab image add` takes one of yours.",
+        )
+    return _RECIPES[name]

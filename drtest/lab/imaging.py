@@ -50,6 +50,7 @@ def create_image(lab: Compute, call: Call) -> Answer:
             architecture=instance.architecture,
             root_device=instance.root_device,
             source_instance=instance.id,
+            pool=instance.pool,
         )
         reboots = instance.state == "running" and not call.flag("NoReboot")
         if reboots:

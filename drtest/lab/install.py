@@ -57,6 +57,7 @@ PACKAGES = (
     ),
     Package(name="e2fsprogs", why="makes the guests' ext4", needs="mke2fs"),
     Package(name="dosfstools", why="makes the partition of the guests' boot loader", needs="mkfs.fat"),
+    Package(name="ntfs-3g", why="makes the NTFS volume of the stand-in for Windows", needs="mkfs.ntfs"),
     Package(name="mtools", why="copies the kernel into that partition, without root", needs="mcopy"),
     Package(name="syslinux", why="the boot loader", needs="syslinux"),
     Package(name="syslinux-common", why="the boot sector before it", needs="/usr/lib/syslinux/mbr/mbr.bin"),

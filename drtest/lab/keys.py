@@ -1,7 +1,8 @@
-"""The lab's own key pair: made for each lab, never a fixed one."""
+"""What opens the lab's guests, its key pair and its Windows password: made for each lab, never fixed ones."""
 
 import base64
 import os
+import secrets
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -32,6 +33,19 @@ def make_key(file: Path) -> str:
             out.write(text)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return f"{public.decode()} {KEY_NAME}"
+
+
+def make_password(file: Path) -> str:
+    """Make the password of the Windows guests' Administrator, or take the one that is there.
+
+    Args:
+        file: where it is, readable by its owner only.
+    """
+    if not file.exists():
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            # Of all four kinds of characters, as Windows wants them, for a real Windows that is given it.
+            out.write(f"{secrets.token_urlsafe(18)}-aA1")
+    return file.read_text()
 
 
 def enter_key(neighbours: Neighbours, public: str, *, owner: str, region: str) -> None:

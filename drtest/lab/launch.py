@@ -150,6 +150,7 @@ def run_instances(lab: Compute, call: Call) -> Answer:
                 address=lifecycle.pick_address(lab),
                 groups=place.groups,
                 root_device=image.root_device,
+                pool=image.pool,
                 profile=_profile(call),
                 shutdown_behavior=behaviour,
                 termination_protected=call.flag("DisableApiTermination"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from drtest.errors import DrtestError
-from drtest.lab import console, imds, status
+from drtest.lab import console, imds, pool, status
 from drtest.lab.addresses import FORWARDS
 from drtest.lab.compute import Compute, now
 from drtest.lab.machines import End, MachineDisk, MachineSpec
@@ -15,6 +15,9 @@ from drtest.lab.resources import Instance, Volume
 from drtest.lab.sizes import GIB, machine_size
 
 LOG = logging.getLogger(__name__)
+
+START_SECONDS = 30.0
+"""How long QEMU has at least to answer when it is started."""
 
 PRESS_EVERY = 3.0
 """Seconds between two presses of the power button."""
@@ -64,7 +67,7 @@ def boot(lab: Compute, instance_id: str) -> None:
     """
     volumes = [volume.id for volume in lab.books.attached(instance_id)]
     try:
-        with lab.work.lanes(instance_id, *volumes):
+        with lab.lanes(instance_id, *volumes):
             instance = lab.books.find(Instance, instance_id)
             if instance is None or not _to_be_started(instance):
                 return
@@ -78,7 +81,11 @@ def boot(lab: Compute, instance_id: str) -> None:
                     elif volume.attachment:
                         attachment = replace(volume.attachment, state="attached")
                         lab.books.put(replace(volume, state="in-use", attachment=attachment))
-            lab.hardware.start(spec(lab, instance), lambda key, end: ended(lab, key, end))
+            lab.hardware.start(
+                spec(lab, instance),
+                lambda key, end: ended(lab, key, end),
+                deadline=lab.stretched(START_SECONDS, boots=2),
+            )
             _running(lab, instance_id)
     except Exception as error:
         # Whatever it was, the instance must not stay pending for ever.
@@ -111,6 +118,7 @@ def spec(lab: Compute, instance: Instance) -> MachineSpec:
             volume=volume.id,
             path=lab.hardware.top(volume.id),
             boot=volume.attachment.device == instance.root_device,
+            pool=pool.in_front_of(volume, instance, seed=lab.seed),
         )
         for volume in lab.books.attached(instance.id)
         if volume.attachment
@@ -125,6 +133,7 @@ def spec(lab: Compute, instance: Instance) -> MachineSpec:
         folder=lab.hardware.folder(instance.id),
         accelerator=lab.hardware.accelerator,
         authorized_key=instance.public_key,
+        password=lab.password if instance.os == "windows" else "",
         user_data=base64.b64decode(instance.user_data),
         hostname=instance.hostname,
         private_address=f"{instance.private_address}/{instance.prefix}",
@@ -229,7 +238,7 @@ def terminate(lab: Compute, instance_id: str, *, graceful: bool) -> None:
     A graceful end is asked for where a volume outlives the instance; else nothing of it could be seen but
     the time that it takes.
     """
-    with lab.work.lanes(instance_id):
+    with lab.lanes(instance_id):
         if not lab.hardware.running(instance_id):
             _finish_termination(lab, instance_id)
             return
@@ -301,7 +310,7 @@ def _finish_termination(lab: Compute, instance_id: str) -> None:
         )
 
     def remove_disks() -> None:
-        with lab.work.lanes(*doomed):
+        with lab.lanes(*doomed):
             for volume_id in doomed:
                 lab.hardware.remove(volume_id)
 

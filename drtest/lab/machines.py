@@ -4,7 +4,6 @@ import io
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +11,10 @@ from pathlib import Path
 from PIL import Image as Picture
 
 from drtest.errors import DeadlineError, EnvironmentFailedError
-from drtest.lab.board import CONSOLE, LOG, PID_FILE, PORTS, MachineDisk, MachineSpec, arguments, port
+from drtest.lab.board import CONSOLE, LOG, PID_FILE, MachineDisk, MachineSpec, arguments
+from drtest.lab.drives import Drives
 from drtest.lab.process import Process
-from drtest.lab.qmp import SOCKET, CommandError, Monitor
+from drtest.lab.qmp import SOCKET, Monitor
 
 __all__ = ["End", "Machine", "MachineDisk", "MachineSpec", "OnExit"]
 
@@ -61,7 +61,7 @@ class Machine:
         self._on_exit = on_exit
         self._end: End | None = None
         self._told = threading.Event()
-        self._plugging = threading.Lock()
+        self._drives = Drives(spec.id, monitor)
         threading.Thread(target=self._watch, name=f"watch-{spec.id}", daemon=True).start()
 
     @classmethod
@@ -179,7 +179,7 @@ class Machine:
 
     def volumes(self) -> tuple[str, ...]:
         """Name the volumes that are attached at this moment, as QEMU has them."""
-        return tuple(sorted(f"vol-{name.removeprefix('vol')}" for name in self._plugged()))
+        return self._drives.volumes()
 
     def attach(self, disk: MachineDisk, *, deadline: float = 10.0) -> None:
         """Plug a disk in; the guest sees it a second or so later.
@@ -187,21 +187,7 @@ class Machine:
         Raises:
             EnvironmentFailedError: no port is free, the volume is attached already, or QEMU refused.
         """
-        with self._plugging:
-            plugged = self._plugged()
-            if disk.serial in plugged:
-                raise EnvironmentFailedError(
-                    f"{disk.volume} is attached to the machine {self.spec.id} already."
-                )
-            free = [name for name in map(port, range(PORTS)) if name not in plugged.values()]
-            if not free:
-                raise EnvironmentFailedError(f"all {PORTS} ports of the machine {self.spec.id} are taken.")
-            self._monitor.execute("blockdev-add", disk.block_device(), deadline=deadline)
-            try:
-                self._monitor.execute("device_add", disk.device_on(free[0]), deadline=deadline)
-            except CommandError:
-                self._monitor.execute("blockdev-del", {"node-name": disk.node}, deadline=deadline)
-                raise
+        self._drives.attach(disk, deadline=deadline)
 
     def detach(self, volume: str, *, deadline: float = 30.0) -> None:
         """Have the guest let go of a disk, and close its files. Nothing happens if it is not attached.
@@ -210,23 +196,7 @@ class Machine:
             DeadlineError: the guest did not let go; it may still do so, and the call can be repeated.
             EnvironmentFailedError: QEMU refused.
         """
-        serial = volume.replace("-", "")
-        end = time.monotonic() + deadline
-        with self._plugging:
-            while serial in self._plugged():
-                try:
-                    self._monitor.execute_until(
-                        "device_del",
-                        {"id": serial},
-                        event="DEVICE_DELETED",
-                        about=lambda data: data.get("device") == serial,
-                        deadline=max(0.1, end - time.monotonic()),
-                    )
-                except CommandError:  # it is on its way out already, from an earlier call, or just went
-                    if time.monotonic() > end:
-                        raise
-                    time.sleep(0.1)
-            self._close(serial, end)
+        self._drives.detach(volume, deadline=deadline)
 
     def switch(self, tops: Mapping[str, Path], *, deadline: float = 30.0) -> None:
         """Let volumes go on in new files, all at the same moment; what they had until then is written no more.
@@ -239,29 +209,11 @@ class Machine:
             CommandError: QEMU refused, and nothing has changed.
             EnvironmentFailedError: QEMU did not answer: ``writing`` says what became of it.
         """
-        now = self._writing_nodes()
-        missing = sorted(set(tops) - set(now))
-        if missing:
-            raise EnvironmentFailedError(f"{', '.join(missing)}: not attached to the machine {self.spec.id}.")
-        new = {volume: MachineDisk(device="", volume=volume, path=path) for volume, path in tops.items()}
-        added: list[str] = []
-        try:
-            for disk in new.values():
-                self._monitor.execute("blockdev-add", disk.block_device(on_top=True), deadline=deadline)
-                added.append(disk.node)
-            actions = [
-                {"type": "blockdev-snapshot", "data": {"node": now[volume][0], "overlay": disk.node}}
-                for volume, disk in new.items()
-            ]
-            self._monitor.execute("transaction", {"actions": actions}, deadline=deadline)
-        except CommandError:
-            for node in added:
-                self._monitor.execute("blockdev-del", {"node-name": node}, deadline=deadline)
-            raise
+        self._drives.switch(tops, deadline=deadline)
 
     def writing(self) -> dict[str, Path]:
         """Say which file each attached volume is written to at this moment, as QEMU has it."""
-        return {volume: path for volume, (_, path) in self._writing_nodes().items()}
+        return self._drives.writing()
 
     def powerdown(self) -> None:
         """Press the power button. A guest that is still starting may miss it: press again.
@@ -307,49 +259,6 @@ class Machine:
             return (self.spec.folder / CONSOLE).read_bytes()
         except FileNotFoundError:
             return b""
-
-    def _plugged(self) -> dict[str, str]:
-        """Map the serial of each disk to the port that it is in."""
-        found: dict[str, str] = {}
-        for entry in self._monitor.execute("qom-list", {"path": "/machine/peripheral"}):
-            if entry["type"] == "child<nvme>":
-                where = {"path": f"/machine/peripheral/{entry['name']}", "property": "parent_bus"}
-                try:
-                    found[entry["name"]] = self._monitor.execute("qom-get", where).rpartition("/")[2]
-                except CommandError:
-                    continue  # it went while we looked
-        return found
-
-    def _writing_nodes(self) -> dict[str, tuple[str, Path]]:
-        """Map each attached volume to the node that is written to, and its file."""
-        serials = self._plugged()
-        found = {}
-        for node in self._monitor.execute("query-named-block-nodes", {"flat": True}):
-            serial = node["node-name"].partition(".")[0]
-            if serial in serials and not node["ro"]:
-                found[f"vol-{serial.removeprefix('vol')}"] = (
-                    node["node-name"],
-                    Path(node["image"]["filename"]),
-                )
-        return found
-
-    def _close(self, serial: str, end: float) -> None:
-        """Close the files of a volume that is not plugged in any more: the top one first, it holds the others."""
-        while True:
-            nodes = self._monitor.execute("query-named-block-nodes", {"flat": True})
-            names = [node["node-name"] for node in nodes if node["node-name"].startswith(f"{serial}.")]
-            if not names:
-                return
-            closed = 0
-            for name in names:
-                try:
-                    self._monitor.execute("blockdev-del", {"node-name": name})
-                    closed += 1
-                except CommandError:
-                    if time.monotonic() > end:
-                        raise
-            if not closed:
-                time.sleep(0.05)
 
     def _watch(self) -> None:
         """Wait for the end, in a thread of its own, and tell it."""

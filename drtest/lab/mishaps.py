@@ -23,26 +23,54 @@ class LostError(Exception):
     """The answer of a call that was carried out does not reach the client: the connection is closed."""
 
 
-def _refusals(call: Call) -> Mapping[str, Refusal]:
-    """Word the errors as EC2 does; all of them are 5xx, which clients may try again."""
+_WORDS: Mapping[str, Mapping[str, tuple[str, str, int]]] = {
+    "ec2": {
+        "throttled": ("RequestLimitExceeded", "Request limit exceeded.", 503),
+        "internal-error": ("InternalError", "An internal error has occurred", 500),
+        "unavailable": ("Unavailable", "The service is unavailable. Please try again shortly.", 503),
+    },
+    "ebs": {
+        "throttled": ("RequestThrottledException", "The request was throttled.", 400),
+        "internal-error": ("InternalServerException", "An internal error has occurred.", 500),
+        "unavailable": ("ServiceUnavailable", "The request has failed due to a temporary failure.", 503),
+    },
+    "ssm": {
+        "throttled": ("ThrottlingException", "The request was denied due to request throttling.", 400),
+        "internal-error": ("InternalServerError", "An error occurred on the server side.", 500),
+        "unavailable": ("ServiceUnavailable", "The request has failed due to a temporary failure.", 503),
+    },
+}
+"""How each service words the errors that clients may try again.
+
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html,
+https://docs.aws.amazon.com/ebs/latest/APIReference/API_GetSnapshotBlock.html#API_GetSnapshotBlock_Errors,
+https://docs.aws.amazon.com/systems-manager/latest/APIReference/CommonErrors.html
+"""
+
+
+def _refusals(call: Call, service: str) -> Mapping[str, Refusal]:
+    """Word, as the service does, the faults that are refusals."""
     kind = call.text("InstanceType") or "requested"
-    return {
-        "throttled": Refusal("RequestLimitExceeded", "Request limit exceeded.", status=503),
-        "internal-error": Refusal("InternalError", "An internal error has occurred", status=500),
-        "unavailable": Refusal(
-            "Unavailable", "The service is unavailable. Please try again shortly.", status=503
-        ),
-        "no-capacity": Refusal(
-            "InsufficientInstanceCapacity",
-            f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested. "
-            "Our system will be working on provisioning additional capacity.",
-            status=500,
-        ),
+    capacity = Refusal(
+        "InsufficientInstanceCapacity",
+        f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested. "
+        "Our system will be working on provisioning additional capacity.",
+        status=500,
+    )
+    worded = {
+        fault: Refusal(code, message, status=status)
+        for fault, (code, message, status) in _WORDS[service].items()
     }
+    return {**worded, "no-capacity": capacity}
 
 
-def before(lab: Compute, call: Call) -> tuple[Fault, ...]:
+def before(lab: Compute, call: Call, *, service: str = "ec2") -> tuple[Fault, ...]:
     """Count a call, and refuse it if it is to fail.
+
+    Args:
+        lab: where.
+        call: the call.
+        service: whose: ``ec2``, ``ebs`` or ``ssm``. Of the last one AWS tells no token buckets.
 
     Returns:
         What happens to it when it has been carried out: for `after`.
@@ -50,10 +78,10 @@ def before(lab: Compute, call: Call) -> tuple[Fault, ...]:
     Raises:
         Refusal: the fault.
     """
-    if lab.faults.throttled(call):
-        raise _refusals(call)["throttled"]
+    if service != "ssm" and lab.faults.throttled(call):
+        raise _refusals(call, service)["throttled"]
     hits = lab.faults.happening(call.action)
-    refusals = _refusals(call) if hits else {}
+    refusals = _refusals(call, service) if hits else {}
     for fault in hits:
         LOG.warning("a fault at %s: %s", call.action, fault.fault)
         if fault.fault in refusals:

@@ -102,7 +102,7 @@ def go_on(lab: Compute, volume_id: str) -> None:
 
 
 def _carry_out(lab: Compute, volume_id: str) -> None:
-    with lab.work.lanes(volume_id):
+    with lab.lanes(volume_id):
         volume = lab.books.find(Volume, volume_id)
         change = volume.modification if volume else None
         if volume is None or change is None or change.state != "modifying":

@@ -122,6 +122,7 @@ class Neighbours:
     def __init__(self, books: Books) -> None:
         self._books = books
         self._lock = threading.RLock()
+        self._taken_up: set[tuple[str, str]] = set()
 
     @contextlib.contextmanager
     def ec2(self, owner: str, region: str) -> Iterator[Any]:
@@ -130,8 +131,12 @@ class Neighbours:
         Raises:
             Refusal: there is no such region.
         """
-        with self._lock:
+        # The books first, as RunInstances takes them: two locks in two orders are a deadlock.
+        first = (owner, region) not in self._taken_up
+        with self._books.open() if first else contextlib.nullcontext(), self._lock:
             try:
+                if first:
+                    self._take_up(owner, region)
                 yield ec2_backends[owner][region]
             except ServiceException as error:
                 raise Refusal(error.code, str(error.message)) from error
@@ -140,20 +145,25 @@ class Neighbours:
                     raise refusal.bad_value(f"Invalid region: {region}") from error
                 raise
 
-    def restore(self, owner: str, region: str) -> bool:
-        """Take up moto's EC2 as it was kept. Returns whether there was anything."""
+    def _take_up(self, owner: str, region: str) -> None:
+        """Take up moto's EC2 of an account and region as it was kept; a new one is kept at once.
+
+        Its default network has ids that instances are going to name.
+        """
         kept = self._books.fact(f"moto/{owner}/{region}")
         if kept is None:
-            return False
-        with self._lock:
+            self.keep(owner, region)
+        else:
             # The lab's own file, in its own folder of mode 0700.
             ec2_backends[owner][region] = pickle.loads(kept)  # noqa: S301
-        return True
+        self._taken_up.add((owner, region))
 
-    def forget(self, owner: str, region: str) -> None:
-        """Begin anew with moto's EC2 of an account and region; what was kept stays kept."""
+    def forget(self) -> None:
+        """Begin anew with what moto has, as a new process does; what was kept stays kept."""
         with self._lock:
-            ec2_backends[owner].pop(region, None)
+            for owner, region in self._taken_up:
+                ec2_backends[owner].pop(region, None)
+            self._taken_up.clear()
 
     def keep(self, owner: str, region: str) -> None:
         """Write moto's EC2 of an account and region into the lab's file."""
@@ -178,7 +188,6 @@ class Neighbours:
             urllib.parse.urlencode(form).encode(),
         )
         reading = form["Action"].startswith(("Describe", "Get"))
-        # The books first, as RunInstances takes them: two locks in two orders are a deadlock.
         with contextlib.nullcontext() if reading else self._books.open(), self.ec2(owner, region):
             try:
                 reply = self._dispatch("moto.ec2.responses", "EC2Response", request, form["Action"])

@@ -128,7 +128,7 @@ def stop_instances(lab: Compute, call: Call) -> Answer:
 
 
 def _stop(lab: Compute, instance_id: str, *, skip: bool, deadline: float) -> None:
-    with lab.work.lanes(instance_id):
+    with lab.lanes(instance_id):
         if not lab.hardware.running(instance_id):
             # It was between the end of one machine and the start of the next.
             lifecycle.ended(lab, instance_id, End(code=None, reason="killed"))
@@ -160,7 +160,7 @@ def reboot_instances(lab: Compute, call: Call) -> Answer:
 
 def reboot(lab: Compute, instance_id: str) -> None:
     """Press the power button of a running instance that is marked as rebooting; its end starts it again."""
-    with lab.work.lanes(instance_id):
+    with lab.lanes(instance_id):
         lifecycle.press(lab, instance_id, state="running", deadline=lab.stop_seconds())
 
 

@@ -8,6 +8,12 @@ import threading
 from itertools import pairwise
 from pathlib import Path
 
+ENDING_SECONDS = 30.0
+"""How long a process that was killed is given to end: it may be in the middle of writing to a busy disk."""
+
+_EXITING = 0x4
+"""PF_EXITING, in Linux' include/linux/sched.h."""
+
 
 class Process:
     """One process, by a descriptor of it. Safe to use from several threads.
@@ -35,6 +41,9 @@ class Process:
             return None
         if process._was_started_with("-pidfile", str(pid_file)):
             return process
+        if process._is_ending():
+            # It has forgotten what it was started with, and may still have files open: whoever looks for it wants them.
+            process.wait_for_end(deadline=ENDING_SECONDS)
         process.close()
         return None
 
@@ -53,6 +62,15 @@ class Process:
         return (option, value) in pairwise(
             argv
         ) and self.alive  # alive: else this was its successor's command line
+
+    def _is_ending(self) -> bool:
+        """Say whether it was killed, or has begun to exit: proc(5), "flags" in ``/proc/<pid>/stat``."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        state, *fields = stat.rpartition(")")[2].split()
+        return state == "Z" or bool(int(fields[5]) & _EXITING)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it has ended."""

@@ -46,6 +46,7 @@ def remove_all(folder: LabFolder) -> list[str]:
         books.with_name(books.name + "-wal"),
         books.with_name(books.name + "-shm"),
         folder.key_file,
+        folder.password_file,
     ):
         file.unlink(missing_ok=True)
     folder.status_file.unlink(missing_ok=True)

@@ -56,7 +56,7 @@ def take_up(lab: Compute) -> tuple[str, ...]:
         lab.hardware.remove(stray)
     for layer in layers - {snapshot.layer for snapshot in lab.books.all(Snapshot)}:
         LOG.warning("the layer %s is in no book: let go of", layer)
-        lab.hardware.remove_layer(layer)
+        snapshots.release(lab, layer)
     for instance_id in to_boot:
         lifecycle.boot_soon(lab, instance_id)
     for sentence in lost:
@@ -71,11 +71,16 @@ def _instance(lab: Compute, instance: Instance, to_boot: list[str]) -> list[str]
         return []
     if instance.state == "stopped":
         return []
+    lost = [f"The machine of {instance.id} ended while the lab was down; the instance is stopped now."]
     try:
         there = lab.hardware.adopt(instance.id, lambda key, end: lifecycle.ended(lab, key, end)) is not None
     except DrtestError as error:
         LOG.exception("the machine of %s can't be controlled", instance.id)
-        return [f"The machine of {instance.id} runs but can't be controlled: {error.seen}"]
+        there = False
+        lost = [
+            f"The machine of {instance.id} could not be controlled any more, and was ended; the instance is "
+            f"stopped now: {error.seen}"
+        ]
     if there:
         _go_on(lab, instance)
         return []
@@ -89,7 +94,7 @@ def _instance(lab: Compute, instance: Instance, to_boot: list[str]) -> list[str]
         reason = "The machine was lost while the lab was down"
         stopped = moved(instance, "stopped", code="Server.InternalError", reason=reason)
         lab.books.put(replace(stopped, address=""))
-    return [f"The machine of {instance.id} ended while the lab was down; the instance is stopped now."]
+    return lost
 
 
 def _go_on(lab: Compute, instance: Instance) -> None:
@@ -136,7 +141,7 @@ def _snapshot(lab: Compute, snapshot: Snapshot, *, there: bool) -> list[str]:
             lab.books.put(replace(snapshot, state="error", message="The snapshot's bytes are gone."))
         return [f"The bytes of {snapshot.id} are gone."]
     if snapshot.state == "pending":
-        lab.work.later(lab.timings.snapshot, lambda: snapshots.progress(lab, snapshot.id, 100))
+        lab.work.later(lab.timings.snapshot, lambda: snapshots.finish_soon(lab, snapshot))
     return []
 
 

@@ -59,6 +59,7 @@ class Instance(Resource):
         reachable_since: when `reachability` came to be.
         rebooting: the end of its machine is followed by a new start.
         launching: its volumes have not all been made yet.
+        pool: how strong the write pool in front of its root volume is, 0 to 1; 0 for none.
     """
 
     state: str
@@ -100,6 +101,7 @@ class Instance(Resource):
     reachable_since: datetime | None = None
     rebooting: bool = False
     launching: bool = False
+    pool: float = 0.0
 
     @property
     def hostname(self) -> str:
@@ -253,7 +255,11 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Image(Resource):
-    """An AMI: ``pending``, ``available`` or ``failed``."""
+    """An AMI: ``pending``, ``available`` or ``failed``.
+
+    Attributes:
+        pool: how strong the write pool in front of the root volumes of its instances is, 0 to 1; 0 for none.
+    """
 
     state: str
     name: str
@@ -268,6 +274,7 @@ class Image(Resource):
     source_instance: str = ""
     shared_with: tuple[str, ...] = ()
     reason: str = ""
+    pool: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

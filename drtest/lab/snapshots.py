@@ -142,7 +142,7 @@ def capture(
     Raises:
         Refusal: a volume is gone meanwhile, or the bytes could not be frozen; nothing is left then.
     """
-    with lab.work.lanes(*volume_ids):
+    with lab.lanes(*volume_ids):
         volumes = [lab.books.find(Volume, key) for key in volume_ids]
         if any(volume is None for volume in volumes):
             raise Refusal("InvalidVolume.NotFound", "The volume was deleted meanwhile.")
@@ -188,7 +188,25 @@ def complete_later(lab: Compute, snapshot: Snapshot) -> None:
     """Let a pending snapshot come to be completed, behind the call."""
     half = lab.timings.snapshot / 2
     lab.work.later(half, lambda: progress(lab, snapshot.id, 50))
-    lab.work.later(2 * half, lambda: progress(lab, snapshot.id, 100))
+    lab.work.later(2 * half, lambda: finish_soon(lab, snapshot))
+
+
+def finish_soon(lab: Compute, snapshot: Snapshot) -> None:
+    """Complete a pending snapshot, behind the call, as soon as all of its bytes are there."""
+    lab.work.soon(lambda: _finish(lab, snapshot), name=f"finish-{snapshot.id}")
+
+
+def _finish(lab: Compute, snapshot: Snapshot) -> None:
+    try:
+        lab.hardware.finish(snapshot.layer)
+    except DrtestError as error:
+        LOG.exception("%s can't be completed", snapshot.id)
+        with lab.books.open():
+            pending = lab.books.find(Snapshot, snapshot.id)
+            if pending is not None and pending.state == "pending":
+                lab.books.put(replace(pending, state="error", message=error.seen))
+        return
+    progress(lab, snapshot.id, 100)
 
 
 def _freeze(lab: Compute, volumes: Sequence[Volume]) -> dict[str, str]:
@@ -244,19 +262,20 @@ def delete_snapshot(lab: Compute, call: Call) -> Answer:
                 )
         call.not_dry()
         lab.books.drop(snapshot)
-    release(lab, snapshot)
+    if not snapshot.kept:
+        release(lab, snapshot.layer)
     return {}
 
 
-def release(lab: Compute, snapshot: Snapshot) -> None:
-    """Let go of a deleted snapshot's layer, behind the call, if nothing else in the books has it."""
-    if snapshot.kept or any(other.layer == snapshot.layer for other in lab.books.all(Snapshot)):
+def release(lab: Compute, layer: str) -> None:
+    """Let go of a layer, behind the call, if nothing else in the books has it."""
+    if any(other.layer == layer for other in lab.books.all(Snapshot)):
         return
-    if any(v.layer == snapshot.layer and v.state == "creating" for v in lab.books.all(Volume)):
+    if any(v.layer == layer and v.state == "creating" for v in lab.books.all(Volume)):
         # A volume that was asked for before still gets its bytes, as on AWS.
-        lab.work.later(0.5, lambda: release(lab, snapshot))
+        lab.work.later(0.5, lambda: release(lab, layer))
         return
-    lab.work.soon(lambda: lab.hardware.remove_layer(snapshot.layer), name=f"release-{snapshot.id}")
+    lab.work.soon(lambda: lab.hardware.remove_layer(layer), name="release-layer")
 
 
 def snapshot_view(snapshot: Snapshot) -> dict[str, Any]:

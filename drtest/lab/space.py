@@ -1,5 +1,6 @@
 """The room on the lab's disk: what needs more is refused in time, and machines pause before their writes would fail."""
 
+import json
 import logging
 import threading
 
@@ -12,6 +13,9 @@ LOG = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0
 """Seconds between two looks: what machines write meanwhile has to fit into half of the reserve."""
+
+PAUSED_FACT = "paused"
+"""Under this name the books keep which instances are paused."""
 
 
 def check_room(lab: Compute) -> None:
@@ -41,13 +45,15 @@ class Space:
 
     def __init__(self, lab: Compute) -> None:
         self._lab = lab
-        self._paused: set[str] = set()
+        # Who was paused stays so over a kill of the lab, and has to be known to go on.
+        self._paused: set[str] = set(json.loads(lab.books.fact(PAUSED_FACT) or "[]"))
         self._lock = threading.Lock()
 
     def begin(self) -> None:
         """Look now, and again and again until the lab ends."""
         try:
             self.look()
+            self._lab.hardware.bound_logs()
         except (DrtestError, OSError):
             LOG.exception("the room on the lab's disk could not be looked at")
         if not self._lab.work.stopped:
@@ -71,6 +77,7 @@ class Space:
                 LOG.exception("%s could not be paused", instance.id)
                 continue
             self._paused.add(instance.id)
+            self._note()
             LOG.error("the lab's disk is nearly full: %s is paused", instance.id)
 
     def _resume(self) -> None:
@@ -83,6 +90,10 @@ class Space:
                     continue
                 LOG.warning("there is room on the lab's disk again: %s goes on", key)
             self._paused.discard(key)
+        self._note()
+
+    def _note(self) -> None:
+        self._lab.books.note(PAUSED_FACT, json.dumps(sorted(self._paused)).encode())
 
     @property
     def trouble(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from drtest.lab.compute import Compute, now
 from drtest.lab.images import Image as Guest
+from drtest.lab.pool import Settings, notice
 from drtest.lab.resources import Device, Image, Snapshot
 from drtest.lab.sizes import GIB
 
@@ -21,8 +22,17 @@ def _digits(guest: Guest) -> str:
     return hashlib.sha256(f"{guest.name} {guest.version}".encode()).hexdigest()[:17]
 
 
-def enter(lab: Compute, guests: Iterable[Guest], *, owner: str, region: str) -> dict[str, str]:
+def enter(
+    lab: Compute, guests: Iterable[Guest], *, owner: str, region: str, pools: Settings
+) -> dict[str, str]:
     """Write images into the books, as AMIs with a snapshot each; one that is there already stays as it is.
+
+    Args:
+        lab: where.
+        guests: which.
+        owner: whose they are.
+        region: where they are.
+        pools: how the write pools in front of their root volumes are set.
 
     Returns:
         The AMI ids by the names of the images.
@@ -49,7 +59,9 @@ def enter(lab: Compute, guests: Iterable[Guest], *, owner: str, region: str) -> 
                 kept=True,
                 os=guest.os,
             )
-            tags = {"Name": guest.name, **({NOTICE: guest.notice} if guest.notice else {})}
+            pool = pools.strengths.get(guest.name, guest.pool)
+            notices = [text for text in (guest.notice, notice(pool, seed=pools.seed)) if text]
+            tags = {"Name": guest.name, **({NOTICE: " ".join(notices)} if notices else {})}
             image = Image(
                 id=image_id(guest),
                 owner=owner,
@@ -63,6 +75,7 @@ def enter(lab: Compute, guests: Iterable[Guest], *, owner: str, region: str) -> 
                 os=guest.os,
                 root_device=guest.root_device,
                 devices=(Device(name=guest.root_device, snapshot=snapshot.id, size=snapshot.size),),
+                pool=pool,
             )
             lab.books.put(snapshot)
             lab.books.put(image)

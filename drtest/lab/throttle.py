@@ -65,6 +65,13 @@ UNCATEGORIZED: Mapping[str, Rate] = {
 }
 """Actions with a bucket of their own size, as far as the lab has them."""
 
+BLOCKS: Mapping[str, Rate] = {
+    "GetSnapshotBlock": Rate(1000, 1000),
+    "ListChangedBlocks": Rate(50, 50),
+    "ListSnapshotBlocks": Rate(50, 50),
+}
+"""The EBS direct APIs: https://docs.aws.amazon.com/general/latest/gr/ebs-service.html has requests per second."""
+
 RESOURCES: Mapping[str, Rate] = {
     "RunInstances": Rate(1000, 2),
     "StartInstances": Rate(1000, 2),
@@ -78,6 +85,8 @@ def rate(call: Call) -> Rate:
     """Say which bucket a call takes its token from."""
     if call.action in UNCATEGORIZED:
         return UNCATEGORIZED[call.action]
+    if call.action in BLOCKS:
+        return BLOCKS[call.action]
     if call.action in INTENSIVE:
         return RESOURCE_INTENSIVE
     if not call.action.startswith(("Describe", "Get", "List", "Search")):

@@ -111,7 +111,7 @@ def _zone(lab: Compute, call: Call) -> str:
 def make(lab: Compute, volume_id: str) -> None:
     """Make the disk of a volume that is `creating`; called behind the call."""
     state = "available"
-    with lab.work.lanes(volume_id):
+    with lab.lanes(volume_id):
         volume = lab.books.find(Volume, volume_id)
         if volume is None:
             return
@@ -153,7 +153,7 @@ def delete_volume(lab: Compute, call: Call) -> Answer:
 
 def delete(lab: Compute, volume_id: str) -> None:
     """Remove the disk of a volume that is `deleting`, and the volume; called behind the call."""
-    with lab.work.lanes(volume_id):
+    with lab.lanes(volume_id):
         lab.hardware.remove(volume_id)
         with lab.books.open():
             volume = lab.books.find(Volume, volume_id)

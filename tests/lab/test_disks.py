@@ -1,13 +1,16 @@
+import errno
+import json
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from drtest.errors import DeadlineError, EnvironmentFailedError
 from drtest.lab.disks import GIB, Disks, Layer
 from drtest.lab.machines import Machine
+from drtest.lab.overlay import write_overlay
 from drtest.lab.qmp import CommandError
 
 pytestmark = pytest.mark.lab
@@ -89,6 +92,26 @@ def test_an_overlay_is_as_large_as_its_layer_if_nothing_is_said(disks: Disks) ->
     assert disks.size(DATA) == GIB
 
 
+@pytest.mark.parametrize("size", [MIB, GIB, 1000 * GIB, 16 * 1024 * GIB])
+def test_disks_of_any_size_are_whole_to_qemu(disks: Disks, size: int) -> None:
+    disks.blank(ROOT, size=size)
+    layer = disks.freeze([ROOT])[ROOT]
+    tops = [layer.path, disks.top(ROOT), disks.overlay(DATA, layer=layer, size=size + MIB)]
+    for path in tops:
+        if path != layer.path:
+            write(path, "a", at=size - MIB // 2)
+        check = subprocess.run(
+            ["qemu-img", "check", "-q", str(path)], check=False, capture_output=True, text=True
+        )
+        assert check.returncode == 0, check.stdout + check.stderr
+        asked = ["qemu-img", "info", "--output=json", str(path)]
+        told = json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)
+        assert told["virtual-size"] == disks.size(DATA if DATA in path.parts else ROOT)
+        assert told.get("backing-filename-format") == (None if path == layer.path else "qcow2")
+        assert told["cluster-size"] == 65536
+        assert told["actual-size"] < 2 * MIB
+
+
 def test_a_volume_smaller_than_its_layer_is_refused(disks: Disks) -> None:
     disks.blank(ROOT, size=2 * GIB)
     layer = disks.freeze([ROOT])[ROOT]
@@ -129,18 +152,20 @@ def test_a_freeze_that_fails_in_the_middle_changes_nothing(
     disks: Disks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {volume: disks.blank(volume, size=GIB) for volume in (ROOT, DATA)}
-    real = subprocess.run
+    real = write_overlay
 
-    def run(argv: list[str], **options: object) -> object:
-        if any(DATA in word for word in argv):
-            raise subprocess.CalledProcessError(1, argv, stderr="No space left on device")
-        return real(argv, **options)  # type: ignore[call-overload] # handed through
+    def write_some(path: Path, **given: Any) -> None:
+        if DATA in path.parts:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, **given)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("drtest.lab.disks.write_overlay", write_some)
     with pytest.raises(EnvironmentFailedError, match="No space left"):
         disks.freeze([ROOT, DATA])
     assert {volume: disks.top(volume) for volume in before} == before
     assert disks.layers() == ()
+    assert not [path for volume in before for path in disks.top(volume).parent.glob(".*")]
 
 
 def test_a_layer_outlives_its_volume(disks: Disks) -> None:

@@ -115,7 +115,7 @@ def test_a_tool_that_says_nothing_is_ended_with_all_that_it_started(
     monkeypatch.setattr(tools, "SILENCE_SECONDS", 0.5)
     with pytest.raises(DeadlineError, match="mmdebstrap did not get done in time"):
         images.build("linux")
-    assert running("77.123") == []
+    assert running("sleep\x0077.123") == []
 
 
 def test_a_build_that_is_killed_leaves_nothing_that_looks_finished(

@@ -3,6 +3,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,6 +277,31 @@ def test_a_process_that_got_a_machines_number_is_not_taken_for_it(tmp_path: Path
 def test_a_folder_without_a_machine_has_none_to_adopt_or_discard(tmp_path: Path) -> None:
     assert Machine.adopt(tmp_path, lambda machine, end: None) is None
     assert not Machine.discard(tmp_path)
+
+
+ENDING = """
+import ctypes, os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0))).start()
+ctypes.CDLL(None).syscall(60, 0)  # the first thread alone: a zombie with threads that are still at work
+"""
+
+
+def test_a_process_that_still_ends_is_waited_for_as_it_has_files_open(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ENDING], stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    until = time.monotonic() + 30
+    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+    (tmp_path / "qemu.pid").write_text(f"{child.pid}\n")
+    found: list[Process | None] = []
+    looking = threading.Thread(target=lambda: found.append(Process.of(tmp_path / "qemu.pid")))
+    looking.start()
+    looking.join(0.2)
+    assert found == []
+    child.stdin.close()
+    looking.join()
+    assert found == [None]
+    assert child.wait(timeout=0) == 0
 
 
 def test_a_process_that_has_ended_gets_no_signal() -> None:

@@ -35,6 +35,7 @@ class FakeHardware:
     greets: bool = True
     lets_go: bool = True
     starts: bool = True
+    answers: bool = True
     capacity: int = 10**12
     machines: dict[str, FakeMachine] = field(default_factory=dict)
     disks: dict[str, bytes] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class FakeHardware:
     specs: list[MachineSpec] = field(default_factory=list)
     paused: set[str] = field(default_factory=set)
     harmed: dict[str, str] = field(default_factory=dict)
+    finished: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -56,7 +58,7 @@ class FakeHardware:
     def folder(self, instance: str) -> Path:
         return self.root / "machines" / instance
 
-    def start(self, spec: MachineSpec, ended: Ended) -> None:
+    def start(self, spec: MachineSpec, ended: Ended, *, deadline: float = 30.0) -> None:
         if not self.starts:
             raise EnvironmentFailedError("QEMU did not start: a test wants it so.")
         spec.folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,9 @@ class FakeHardware:
             machine = self.machines.get(instance)
             if machine is None:
                 return None
+            if not self.answers:
+                self.vanish(instance)
+                raise EnvironmentFailedError("it does not answer: a test wants it so.")
             machine.ended = ended
             return machine.spec
 
@@ -213,6 +218,12 @@ class FakeHardware:
 
     def nearly_full(self) -> bool:
         return self.capacity < -(10**9)
+
+    def finish(self, layer: str) -> None:
+        self.finished.append(layer)
+
+    def bound_logs(self) -> None:
+        return
 
     def volumes(self) -> tuple[str, ...]:
         return tuple(self.disks)

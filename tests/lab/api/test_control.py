@@ -117,10 +117,12 @@ def test_a_killed_lab_comes_back_as_it_was(folder: Path) -> None:
     volume = ec2.create_volume(AvailabilityZone=lab.zone, Size=1)["VolumeId"]
     until(lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available")
     group = ec2.create_security_group(GroupName="g", Description="d")["GroupId"]
+    password = lab.password_file.read_text()
     os.kill(lab.pid, signal.SIGKILL)
     until(lambda: control.status(folder) is None)
     again = control.up(folder=folder, images=())
     assert again.pid != lab.pid
+    assert again.password_file.read_text() == password
     assert (again.endpoint, again.access_key, again.subnet) == (lab.endpoint, lab.access_key, lab.subnet)
     assert again.key_file.read_text() == lab.key_file.read_text()
     assert ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available"

@@ -2,14 +2,16 @@
 
 import random
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from drtest.errors import DeadlineError
 from drtest.lab.pace import Pace
 
-from .conftest import ZONE, Driver, Site, until
+from .conftest import QUICK, ZONE, Driver, Site, until
 
 CLIENTS = 16
 CALLS = 40
@@ -182,3 +184,28 @@ def test_a_slow_machine_is_given_the_time_that_its_boots_take(drive: Driver) -> 
     assert drive.site.compute.stretched(0.4, boots=20) >= 600
     found = drive.ec2.describe_instance_status(InstanceIds=[instance])["InstanceStatuses"][0]
     assert found["InstanceStatus"]["Status"] == "initializing"
+
+
+def test_a_busy_disk_is_waited_for_as_long_as_boots_take_here(drive: Driver) -> None:
+    lab = replace(drive.site.compute, timings=replace(QUICK, lanes=0.05))
+    answers: list[str] = []
+
+    def take() -> threading.Thread:
+        def run() -> None:
+            try:
+                with lab.lanes("vol-1"):
+                    answers.append("got it")
+            except DeadlineError:
+                answers.append("gave up")
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    with lab.work.lanes("vol-1"):
+        take().join()
+        lab.pace.fastest = 30.0
+        waiting = take()
+        waiting.join(0.2)  # it would have given up by now
+    waiting.join()
+    assert answers == ["gave up", "got it"]

@@ -170,10 +170,37 @@ def test_what_moto_keeps_and_the_books_outlive_the_process(tmp_path: Path) -> No
         subnet = drive.ec2.describe_subnets()["Subnets"][0]["SubnetId"]
         volume = drive.new_volume()
         account = site.account
+        site.neighbours.forget()
     with open_site(tmp_path, account=account) as again:
-        again.neighbours.forget(account, REGION)
-        assert again.neighbours.restore(account, REGION)
         ec2 = again.client()
         assert ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["GroupName"] == "g"
         assert subnet in {s["SubnetId"] for s in ec2.describe_subnets()["Subnets"]}
         assert ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available"
+
+
+def test_the_networks_of_every_account_and_region_outlive_the_process(tmp_path: Path) -> None:
+    def networks(site: Site) -> list[set[str]]:
+        site.endpoint.accounts["AKIASECOND"] = "210987654321"
+        clients = [
+            site.client(access_key=key, region=region)
+            for key in ("", "AKIASECOND")
+            for region in ("eu-central-1", "us-west-2")
+        ]
+        return [
+            {subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]}
+            | {group["GroupId"] for group in ec2.describe_security_groups()["SecurityGroups"]}
+            for ec2 in clients
+        ]
+
+    with open_site(tmp_path) as site:
+        account = site.account
+        # A default network that nobody has changed has ids, too.
+        before = networks(site)
+        made = site.client(region="us-west-2").create_security_group(GroupName="g", Description="d")[
+            "GroupId"
+        ]
+        site.neighbours.forget()
+    with open_site(tmp_path, account=account) as again:
+        after = networks(again)
+        assert after == [before[0], before[1] | {made}, *before[2:]]
+        again.neighbours.forget()

@@ -21,6 +21,9 @@ from drtest.errors import UsageError
 from drtest.lab import control
 from drtest.lab.call import Call
 from drtest.lab.faults import Faults, Kind, read_document, read_file
+from drtest.lab.overlay import write_overlay
+from drtest.lab.resources import Snapshot
+from drtest.lab.sizes import GIB
 
 from .conftest import QUICK, UNVERIFIED, ZONE, Driver, code_of, open_site, until
 
@@ -320,6 +323,71 @@ def test_faults_set_at_run_time_outlive_a_kill_of_the_lab(
         assert control.faults()["faults"] == []
     finally:
         control.down()
+
+
+def _other(drive: Driver, service: str) -> Any:
+    return boto3.client(
+        service,  # type: ignore[call-overload] # one of two
+        region_name="us-east-1",
+        endpoint_url=f"http://127.0.0.1:{drive.site.port}",
+        aws_access_key_id=drive.site.access_key,
+        aws_secret_access_key=UNVERIFIED,
+        config=Config(retries={"max_attempts": 0}, read_timeout=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "of_ebs", "of_ssm"),
+    [
+        # https://docs.aws.amazon.com/ebs/latest/APIReference/API_ListSnapshotBlocks.html#API_ListSnapshotBlocks_Errors
+        # https://docs.aws.amazon.com/systems-manager/latest/APIReference/CommonErrors.html
+        ("throttled", ("RequestThrottledException", 400), ("ThrottlingException", 400)),
+        ("internal-error", ("InternalServerException", 500), ("InternalServerError", 500)),
+        ("unavailable", ("ServiceUnavailable", 503), ("ServiceUnavailable", 503)),
+    ],
+)
+def test_blocks_and_commands_fail_in_the_words_of_their_services(
+    drive: Driver, fault: str, of_ebs: tuple[str, int], of_ssm: tuple[str, int]
+) -> None:
+    ebs, ssm = _other(drive, "ebs"), _other(drive, "ssm")
+    faults = _set(
+        drive, {"fault": fault, "action": "ListSnapshotBlocks"}, {"fault": fault, "action": "SendCommand"}
+    )
+    calls: list[tuple[tuple[str, int], Callable[[], Any]]] = [
+        (of_ebs, lambda: ebs.list_snapshot_blocks(SnapshotId="snap-0123456789abcdef0")),
+        (
+            of_ssm,
+            lambda: ssm.send_command(DocumentName="AWS-RunShellScript", InstanceIds=["i-0123456789abcdef0"]),
+        ),
+    ]
+    for (code, status), call in calls:
+        with pytest.raises(ClientError) as caught:
+            call()
+        assert (caught.value.response["Error"]["Code"], _status_of(caught.value)) == (code, status)
+        assert code_of(call) != code  # what is wrong with the call itself
+    assert [one["hits"] for one in faults.show()["faults"]] == [1, 1]
+
+
+@pytest.mark.parametrize("fault", ["lost-response", "timeout"])
+def test_answers_to_blocks_and_commands_get_lost_too(drive: Driver, tmp_path: Path, fault: str) -> None:
+    ebs, ssm, books = _other(drive, "ebs"), _other(drive, "ssm"), drive.site.compute.books
+    write_overlay(tmp_path / "layer.qcow2", size=GIB, backing=None)
+    (snapshot,) = books.all(Snapshot)
+    with books.open():
+        books.put(replace(snapshot, layer=str(tmp_path / "layer.qcow2")))
+    extra = {"seconds": 3} if fault == "timeout" else {}
+    _set(
+        drive,
+        {"fault": fault, "action": "ListSnapshotBlocks", **extra},
+        {"fault": fault, "action": "DescribeInstanceInformation", **extra},
+    )
+    lost = ConnectionClosedError if fault == "lost-response" else ReadTimeoutError
+    with pytest.raises(lost):
+        ssm.describe_instance_information()
+    assert ssm.describe_instance_information()["InstanceInformationList"] == []
+    with pytest.raises(lost):
+        ebs.list_snapshot_blocks(SnapshotId=snapshot.id)
+    assert ebs.list_snapshot_blocks(SnapshotId=snapshot.id)["Blocks"] == []
 
 
 def test_the_fault_file_and_the_table_of_the_readme_are_the_code_s() -> None:

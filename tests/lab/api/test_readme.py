@@ -24,7 +24,7 @@ def test_the_table_of_actions_is_the_code_s(site: Site) -> None:
     other = "".join(
         line for line in README.read_text().splitlines() if line.startswith("| of other services")
     )
-    carried_out = {action.__name__.title().replace("_", "") for action in ROUTES.values()} | set(COMMANDS)
+    carried_out = {name for name, _ in ROUTES.values()} | set(COMMANDS)
     assert set(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+\b", other)) == carried_out
 
 

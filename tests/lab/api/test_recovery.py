@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from drtest.lab import recovery
-from drtest.lab.resources import Attachment, Instance, Volume
+from drtest.lab.resources import Attachment, Instance, Snapshot, Volume
 
-from .conftest import QUICK, Driver, Site, open_site, until
+from .conftest import QUICK, ZONE, Driver, Site, open_site, until
 from .fake_hardware import FakeHardware
 
 
@@ -49,6 +49,45 @@ def test_a_machine_that_ended_meanwhile_is_stopped_and_named(tmp_path: Path) -> 
         again.ec2.start_instances(InstanceIds=[instance])
         again.reach(instance, "running")
     hardware.stop()
+
+
+def test_a_machine_that_cannot_be_controlled_is_ended_and_named(tmp_path: Path) -> None:
+    hardware = FakeHardware(tmp_path)
+    with _lab(tmp_path, hardware) as drive:
+        instance = drive.run()
+        account = drive.site.account
+    hardware.answers = False
+    with _lab(tmp_path, hardware, account) as again:
+        (sentence,) = recovery.take_up(again.site.compute)
+        assert instance in sentence
+        assert "does not answer" in sentence
+        assert again.state(instance) == "stopped"
+        again.ec2.start_instances(InstanceIds=[instance])
+        again.reach(instance, "running")
+    hardware.stop()
+
+
+def test_a_volume_that_was_asked_for_gets_the_bytes_of_a_snapshot_that_is_deleted(tmp_path: Path) -> None:
+    hardware = FakeHardware(tmp_path)
+    with _lab(tmp_path, hardware) as drive:
+        source = drive.new_volume()
+        hardware.disks[source] = b"its bytes"
+        snapshot = drive.new_snapshot(source)
+        volume = drive.ec2.create_volume(SnapshotId=snapshot, AvailabilityZone=ZONE)["VolumeId"]
+        until(lambda: drive.volume(volume)["State"] == "available")
+        account, books = drive.site.account, drive.site.compute.books
+        made, taken = books.find(Volume, volume), books.find(Snapshot, snapshot)
+        assert made is not None
+        assert taken is not None
+        _put(drive.site, made, state="creating")
+        with books.open():
+            books.drop(taken)  # deleted, and its layer not yet let go of
+        hardware.remove(volume)
+    with _lab(tmp_path, hardware, account) as again:
+        assert recovery.take_up(again.site.compute) == ()
+        until(lambda: again.volume(volume)["State"] == "available")
+        assert hardware.disks[volume] == b"its bytes"
+        until(lambda: taken.layer not in hardware.layer_bytes)
 
 
 def test_a_launch_that_was_cut_short_is_finished(tmp_path: Path) -> None:

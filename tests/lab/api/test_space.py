@@ -78,6 +78,20 @@ def test_a_paused_machine_that_ends_is_forgotten(drive: Driver) -> None:
     assert space.trouble == ()
 
 
+def test_a_machine_that_was_paused_before_a_kill_of_the_lab_goes_on_after_it(drive: Driver) -> None:
+    hardware = drive.site.hardware
+    instance = drive.run()
+    hardware.capacity = -2 * 10**9
+    Space(drive.site.compute).look()
+    assert hardware.paused == {instance}
+
+    again = Space(drive.site.compute)
+    assert instance in again.trouble[0]
+    hardware.capacity = 1
+    again.look()
+    assert (hardware.paused, again.trouble) == (set(), ())
+
+
 def test_disks_are_refused_before_the_reserve_is_touched(tmp_path: Path) -> None:
     disks = Disks(tmp_path, reserve=10**18)
     with pytest.raises(EnvironmentFailedError, match="must stay free"):

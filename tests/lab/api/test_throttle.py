@@ -40,3 +40,10 @@ def test_instances_cost_resource_tokens() -> None:
     now[0] += 1
     assert not run(3)
     assert run(2)
+
+
+def test_the_ebs_direct_apis_have_their_own_buckets() -> None:
+    # "ListSnapshotBlocks requests per account": 50 a second (https://docs.aws.amazon.com/general/latest/gr/ebs-service.html)
+    buckets = Buckets(clock=lambda: 0.0)
+    call = Call(action="ListSnapshotBlocks", owner="1", region="r", params={})
+    assert sum(buckets.take(call) for _ in range(60)) == 50
