@@ -88,6 +88,7 @@ def cell_entry(cell: Cell, judgement: Judgement) -> dict[str, Any]:
         "rpo_seconds": judgement.rpo_seconds,
         "rto_seconds": judgement.rto_seconds,
         "phases": asdict(judgement.phases),
+        "covariates": dict(judgement.covariates),
         "findings": [_finding(finding) for finding in judgement.findings],
     }
 

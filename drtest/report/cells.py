@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drtest.report.matrix import HEADLINES, SIGNS, Tone, tone_of
 from drtest.report.timeline import Timeline, timelines
+from drtest.report.tones import HEADLINES, SIGNS, Tone, tone_of
 from drtest.scenario.plan import Cell, Expected
 from drtest.verdict.case import Case
 from drtest.verdict.evidence import Observation
@@ -229,10 +229,7 @@ def _words(case: Case, folder: Path, tone: Tone) -> tuple[Words, ...]:
         for attempt in _attempts(case):
             text = _console(folder, attempt)
             if text:
-                tried = attempt.text("with")
-                title = f"Console of the restored {case.cell.server}" + (
-                    f", booted with {tried}" if tried else ""
-                )
+                title = _tried(f"Console of the restored {case.cell.server}", attempt)
                 told.append(Words(title=title, text=text, open=tone is not Tone.USABLE))
     return tuple(told)
 
@@ -263,10 +260,7 @@ def _pictures(case: Case, folder: Path) -> tuple[Picture, ...]:
         kind = next((kind for start, kind in IMAGES.items() if content and content.startswith(start)), None)
         if content and kind:
             source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
-            tried = attempt.text("with")
-            caption = f"Screen of the restored {case.cell.server}" + (
-                f", booted with {tried}" if tried else ""
-            )
+            caption = _tried(f"Screen of the restored {case.cell.server}", attempt)
             pictures.append(Picture(source=source, caption=caption))
     return tuple(pictures)
 

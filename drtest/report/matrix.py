@@ -6,14 +6,15 @@ was reproduced is still a backup that can't be used.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from tabulate import tabulate
 
+from drtest.report.statements import terminal_statements
+from drtest.report.tones import COLOURS, HEADLINES, PLAIN, SIGNS, Tone, tone_of
 from drtest.verdict.statistics import percent
 from drtest.verdict.wording import counted, plain
-from drtest.words import UNUSABLE, USABLE, Verdict
+from drtest.words import Verdict
 
 WORST_FIRST = (
     Verdict.UNBOOTABLE,
@@ -23,27 +24,6 @@ WORST_FIRST = (
     Verdict.RECOVERED,
     Verdict.CONSISTENT,
 )
-
-
-class Tone(StrEnum):
-    """What a box says of its backups."""
-
-    USABLE = "usable"
-    UNUSABLE = "unusable"
-    UNKNOWN = "unknown"
-
-
-HEADLINES = {Tone.USABLE: "Recoverable", Tone.UNUSABLE: "Not recoverable", Tone.UNKNOWN: "Not known"}
-SIGNS = {Tone.USABLE: "✓", Tone.UNUSABLE: "✕", Tone.UNKNOWN: "?"}
-COLOURS = {Tone.USABLE: "\x1b[32m", Tone.UNUSABLE: "\x1b[1;31m", Tone.UNKNOWN: "\x1b[33m"}
-PLAIN = "\x1b[0m"
-
-
-def tone_of(verdict: Verdict) -> Tone:
-    """What one verdict says of its backup."""
-    if verdict in USABLE:
-        return Tone.USABLE
-    return Tone.UNUSABLE if verdict in UNUSABLE else Tone.UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +164,7 @@ def _box(capture: str, cells: Sequence[Mapping[str, Any]], group: Mapping[str, A
 
 
 def terminal(results: Mapping[str, Any], *, colour: bool = False) -> str:
-    """The matrix as a table for the terminal, with a line that tells how to read it.
+    """The matrix as a table for the terminal, the statements above it, a line below that tells how to read it.
 
     Args:
         results: what ``results.json`` holds.
@@ -209,7 +189,9 @@ def terminal(results: Mapping[str, Any], *, colour: bool = False) -> str:
         if any(box.n > 1 for one in matrices(results) for _, box in one.boxes)
         else ""
     )
-    return "\n\n".join(tables) + f"\n\n{legend}{trials}"
+    statements = terminal_statements(results)
+    above = f"{statements}\n\n" if statements else ""
+    return above + "\n\n".join(tables) + f"\n\n{legend}{trials}"
 
 
 def _text(box: Box | None, *, colour: bool) -> str:

@@ -17,10 +17,15 @@ from drtest.record.lines import replace_file
 from drtest.record.results import read as read_results
 from drtest.report.cells import CellView, anchor, cell_view
 from drtest.report.matrix import Box, Matrix, Row, matrices, summary, worst_tone
+from drtest.report.statements import RESULTS, StatementView, statement_views
+from drtest.report.tones import Tone
+from drtest.verdict.covariates import NAMES as COVARIATES
 from drtest.verdict.evidence import Observation
 from drtest.verdict.statistics import percent
-from drtest.verdict.wording import counted, duration
+from drtest.verdict.wording import counted, duration, listed
 from drtest.words import ROOT, SET, Verdict
+
+BAD_FIRST = (Tone.UNUSABLE, Tone.UNKNOWN, Tone.USABLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,7 @@ class Section:
     row: Row
     box: Box
     cells: tuple[CellView, ...]
+    circumstances: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,7 @@ class ScenarioView:
 
     matrix: Matrix
     description: str
-    statements: tuple[Mapping[str, Any], ...]
+    statements: tuple[tuple[str, StatementView], ...]
     objectives: tuple[tuple[str, bool], ...]
     sections: tuple[Section, ...]
 
@@ -105,6 +111,7 @@ def environment() -> Environment:
     made.filters["percent"] = percent
     made.filters["moment"] = moment
     made.globals["anchor"] = anchor
+    made.globals["results_mean"] = RESULTS
     return made
 
 
@@ -139,16 +146,28 @@ def _scenario(
                 cell_view(by_id[cell], folder=folder, observations=observations, volumes=volumes[row.server])
                 for cell in box.cells
             ),
+            circumstances=_circumstances([by_id[cell] for cell in box.cells]),
         )
-        for row, box in one.boxes
+        # What was lost comes first.
+        for row, box in sorted(one.boxes, key=lambda pair: BAD_FIRST.index(pair[1].tone))
     )
     return ScenarioView(
         matrix=one,
         description=entry["description"],
-        statements=tuple(each for each in results["statements"] if each["scenario"] == one.scenario),
+        statements=tuple((one.scenario, view) for view in statement_views(results, one.scenario)),
         objectives=_objectives(entry["objectives"], list(by_id.values())),
         sections=sections,
     )
+
+
+def _circumstances(cells: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """What could explain a difference to other groups: each covariate, and all values that its trials had."""
+    told = []
+    for key, name in COVARIATES.items():
+        values = [value for cell in cells if (value := cell.get("covariates", {}).get(key))]
+        if values:
+            told.append((name, listed(list(dict.fromkeys(values)), most=4)))
+    return tuple(told)
 
 
 def _volumes(cells: Sequence[Mapping[str, Any]], observations: Sequence[Observation]) -> tuple[str, ...]:
@@ -190,14 +209,14 @@ def _objectives(
 
 
 def _tested(results: Mapping[str, Any]) -> str:
-    """``2 servers, 4 volumes, captured running and stopped, 24 trials in all``."""
+    """``2 servers, 4 volumes, captured running and stopped, 24 backups judged``."""
     cells = results["cells"]
     servers = {(cell["scenario"], cell["server"]) for cell in cells}
     volumes = {(cell["scenario"], cell["server"], cell["volume"]) for cell in cells if cell["volume"] != SET}
     captures = list(dict.fromkeys(cell["capture"] for cell in cells))
     return (
         f"{counted(len(servers), 'server')}, {counted(len(volumes), 'volume')}, "
-        f"captured {' and '.join(captures) or 'never'}, {counted(len(cells), 'cell')} judged"
+        f"captured {' and '.join(captures) or 'never'}, {counted(len(cells), 'backup')} judged"
     )
 
 

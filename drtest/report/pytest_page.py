@@ -7,6 +7,7 @@ from drtest.record.results import cell_entry
 from drtest.report.cells import cell_view
 from drtest.report.matrix import matrices, summary, worst_tone
 from drtest.report.page import environment, stylesheet
+from drtest.report.statements import statement_views
 from drtest.scenario.plan import Cell
 from drtest.verdict.evidence import Judgement
 
@@ -28,7 +29,11 @@ def matrix_html(results: Mapping[str, Any]) -> str:
         summary=summary(results),
         worst=worst_tone(results),
         notices=results["notices"],
-        statements=results["statements"],
+        statements=[
+            (one.scenario, view)
+            for one in matrices(results)
+            for view in statement_views(results, one.scenario)
+        ],
     )
 
 

@@ -7,7 +7,7 @@ operating system may well be up. What a data volume shows in copy B is in `drtes
 
 from collections.abc import Iterator
 
-from drtest.verdict import events, mounts
+from drtest.verdict import disks, events, mounts, windows
 from drtest.verdict.attempts import WITH_DATA, Attempt, attempts_of
 from drtest.verdict.case import Case, Shown, Steps, finding, inconsistent, note, unknown
 from drtest.verdict.console import Kind, failures
@@ -15,7 +15,7 @@ from drtest.verdict.evidence import Finding, FindingClass
 from drtest.verdict.identity import strangers
 from drtest.verdict.reading import Reading
 from drtest.verdict.wording import duration, listed, plain, quoted
-from drtest.words import ROOT, SET
+from drtest.words import ROOT, SET, Os
 
 CHECK = "boot"
 
@@ -49,7 +49,10 @@ def check(case: Case) -> Steps:
         yield from _came_up(case, last)
     if last.blank:
         yield from _blame(case, attempts)
-    yield from mounts.check(case, blank=last.blank)
+    if case.cell.os is Os.WINDOWS:
+        yield from disks.check(case, blank=last.blank)
+        yield from windows.check(case, blank=last.blank)
+    yield from mounts.check(case, blank=last.blank, but=disks.offline(case))
     yield from events.kernel_log(case, check=CHECK, blank=last.blank)
 
 

@@ -27,6 +27,9 @@ UNREPLAYED = re.compile(
 QUESTION = re.compile(r"^(?P<said>.*?)\s*[A-Z][^.?!]*\? +no\s*$")
 """``e2fsck -n`` asks about each piece of damage and answers itself: ``… Fix? no`` (EXP)."""
 
+OPTIMISE = re.compile(r"\bOptimize\? +no\s*$")
+"""Of an extent tree that is right and could be smaller: kernels leave such trees behind (e2fsck, pass 1E)."""
+
 TOTALS = re.compile(r"^Free (?:blocks|inodes) count wrong \(\d+, counted=\d+\)\.")
 """The superblock's own totals, which no kernel writes back while mounted: a replayed journal leaves them behind."""
 
@@ -108,7 +111,7 @@ def _asked(output: str) -> Iterator[str]:
     previous = ""
     for line in output.splitlines():
         asked = QUESTION.match(line)
-        if asked:
+        if asked and not OPTIMISE.search(line):
             yield asked["said"].strip() or previous or line.strip()
         if line.strip():
             previous = line.strip()

@@ -43,6 +43,10 @@ PATTERNS: Mapping[str, Kind] = {
     "dracut-initqueue": Kind.ROOT,
     "unable to load selinux policy": Kind.ROOT,
     "stop 0x": Kind.ROOT,
+    "stop: 0x": Kind.ROOT,
+    "bootmgr is missing": Kind.ROOT,
+    "bootmgr is compressed": Kind.ROOT,
+    "an operating system wasn't found": Kind.ROOT,
     "emergency mode": Kind.SYSTEM,
     "rescue mode": Kind.SYSTEM,
     "for maintenance": Kind.SYSTEM,
@@ -56,7 +60,8 @@ PATTERNS: Mapping[str, Kind] = {
 """Words on a console, in small letters (L:TroubleshootingInstances.md; facts/domain.md D).
 
 A kernel that finds no init ends as a shell on the console, not in a panic (Linux, init/main.c); SYSLINUX says of a
-kernel that is not there ``Loading vmlinuz... failed``, GRUB that one has to be loaded first.
+kernel that is not there ``Loading vmlinuz... failed``, GRUB that one has to be loaded first. Windows stops with
+``*** STOP: 0x0000007B (…)`` (learn.microsoft.com, bug check code reference) where it has a console at all.
 """
 
 

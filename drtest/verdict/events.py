@@ -1,45 +1,19 @@
 """The events check: what the system of copy B logged since it started.
 
-Windows by provider and id, never by its localized text; Linux by the kernel's log, which the boot check reads
-too. Marks of an unclean shutdown are what a running capture leaves (RECOVERED); after a stopped one they void
-the cell (`drtest.verdict.point`).
+Windows by its event log (`drtest.verdict.windows_events`), Linux by its kernel's log, which the boot check reads too.
 """
 
-from collections.abc import Mapping
-
+from drtest.verdict import windows_events
 from drtest.verdict.attempts import attempts_of
 from drtest.verdict.case import Case, Shown, Steps, finding, inconsistent, note, unknown
 from drtest.verdict.evidence import FindingClass
 from drtest.verdict.identity import strangers
 from drtest.verdict.kernel import Kind, kind, volume_of
 from drtest.verdict.mounts import owners_of
-from drtest.verdict.reading import Reading
-from drtest.verdict.wording import counted, plain, quoted
+from drtest.verdict.wording import plain, quoted
 from drtest.words import ROOT, Capture, Os
 
 CHECK = "events"
-
-UNCLEAN = {
-    ("microsoft-windows-kernel-power", 41): "the system was not shut down cleanly",
-    ("eventlog", 6008): "the previous shutdown was unexpected",
-}
-"""Windows' marks of an unclean shutdown (facts/domain.md C)."""
-
-EFFECTS: Mapping[tuple[str, int], tuple[FindingClass, str]] = {
-    ("ntfs", 55): (FindingClass.INCONSISTENT, "the structure of the file system is corrupt"),
-    ("ntfs", 137): (FindingClass.UNKNOWN, "the transaction resource manager met an error"),
-    ("ntfs", 140): (FindingClass.UNKNOWN, "data could not be flushed to the transaction log"),
-    ("disk", 7): (FindingClass.UNKNOWN, "the disk has a bad block"),
-    ("disk", 11): (FindingClass.UNKNOWN, "the disk's controller met an error"),
-    ("disk", 51): (FindingClass.NOTE, "an error in paging: on a lazily loaded volume this can be latency"),
-    ("disk", 153): (
-        FindingClass.NOTE,
-        "a read was tried again: on a lazily loaded volume this can be latency",
-    ),
-    ("wininit", 1001): (FindingClass.RECOVERED, "the disk was checked at boot"),
-    **{key: (FindingClass.RECOVERED, says) for key, says in UNCLEAN.items()},
-}
-"""What an event does to the verdict, by provider and id (facts/domain.md C); any other is a note."""
 
 
 def check(case: Case) -> Steps:
@@ -55,64 +29,9 @@ def check(case: Case) -> Steps:
         return
     if case.cell.os is Os.WINDOWS:
         if case.covers_root:
-            yield from _windows(case)
+            yield from windows_events.check(case)
         return
     yield from kernel_log(case, check=CHECK, blank=attempts[-1].blank)
-
-
-def _windows(case: Case) -> Steps:
-    seen = case.latest("boot.events")
-    if seen is None or seen.text("error"):
-        why = f": {plain(seen.text('error'))}" if seen else ""
-        yield unknown(
-            CHECK, f"the event log of {case.name(ROOT)} is not known{why}", seen.evidence if seen else ""
-        )
-        return
-    events = seen.parts("events")
-    told = False
-    for event in events:
-        provider, number = event.text("provider"), event.whole("id")
-        short = provider.lower().removeprefix("microsoft-windows-")
-        key = (provider.lower(), number or 0)
-        effect, says = EFFECTS.get(key) or EFFECTS.get((short, number or 0)) or (FindingClass.NOTE, "")
-        if (short, number) == ("ntfs", 98):
-            effect, says = _volume_state(event)
-        if effect is FindingClass.RECOVERED and case.cell.capture is Capture.STOPPED:
-            effect = FindingClass.NOTE
-        told = told or effect not in (FindingClass.NOTE, FindingClass.RECOVERED)
-        times = counted(event.whole("count") or 1, "time")
-        what = f"{plain(provider)} {number}, {times}" + (f": {says}" if says else "")
-        yield finding(CHECK, effect, f"{case.name(ROOT)} logged {what}", seen.evidence)
-    if not told:
-        yield Shown(
-            check=CHECK,
-            volume=ROOT,
-            phrase="no error in the event log",
-            sentence=f"the event log of {case.name(ROOT)} names no damage since its start",
-            evidence=(seen.evidence,) if seen.evidence else (),
-        )
-
-
-def _volume_state(event: Reading) -> tuple[FindingClass, str]:
-    """Ntfs 98 is logged of healthy volumes too: only its CorruptionActionState decides."""
-    data = event.part("data")
-    state = data.whole("CorruptionActionState") if data else None
-    if state is None:
-        return FindingClass.UNKNOWN, "the state of a volume, without saying which"
-    if state:
-        return FindingClass.INCONSISTENT, f"a volume needs repair (CorruptionActionState {state})"
-    return FindingClass.NOTE, "a volume is healthy"
-
-
-def unclean_events(case: Case) -> tuple[str, ...]:
-    """Windows' marks of an unclean shutdown, as sentences."""
-    seen = case.latest("boot.events")
-    marks = []
-    for event in seen.parts("events") if seen else ():
-        says = UNCLEAN.get((event.text("provider").lower(), event.whole("id") or 0))
-        if says:
-            marks.append(f"{plain(event.text('provider'))} {event.whole('id')}: {says}")
-    return tuple(marks)
 
 
 def kernel_log(case: Case, *, check: str, blank: bool) -> Steps:

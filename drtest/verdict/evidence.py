@@ -112,6 +112,7 @@ class Judgement:
         rpo_seconds: from the last intact record to the start of the drill; for existing recovery points.
         rto_seconds: from the first restore call of copy B to the last check passed, queueing and copy A left out.
         recovery_point: the snapshot of this volume (for ``set``, the snapshots joined by a comma).
+        covariates: what else could explain it, by the names of `drtest.verdict.covariates`.
     """
 
     cell: str
@@ -126,3 +127,4 @@ class Judgement:
     rto_seconds: float | None = None
     phases: Phases = field(default_factory=Phases)
     recovery_point: str | None = None
+    covariates: Mapping[str, str] = field(default_factory=dict)

@@ -5,11 +5,15 @@ the filesystem's own log run, `filesystem.check` asks the full checker (see `drt
 its answer is worth).
 """
 
+from collections.abc import Sequence
+
 from drtest.verdict.case import Case, Shown, Step, Steps, finding, inconsistent, note, unknown
 from drtest.verdict.checkers import UNREPLAYED, Word, checker_word, replay_word
+from drtest.verdict.disks import changed_mark
 from drtest.verdict.evidence import Finding, FindingClass
 from drtest.verdict.kernel import Kind, kind, named
 from drtest.verdict.reading import Reading
+from drtest.verdict.serials import serial_of
 from drtest.verdict.wording import counted, listed, plain, quoted
 from drtest.words import ROOT, Capture
 
@@ -64,6 +68,7 @@ def _volume(case: Case, volume: str) -> Steps:
             f"the {has} of {name} carries its own error flag: its kernel had found damage",
             before.evidence,
         )
+    yield from changed_mark(case, volume, before)
     yield from _helper_kernel(case, volume, before)
     yield from _examined(case, volume, before, has)
 
@@ -73,7 +78,7 @@ def sources_own(case: Case, volume: str, before: Reading) -> bool:
     capture = case.latest("capture")
     sources = capture.part("volumes") if capture else None
     own = sources.text(volume) if sources else ""
-    return bool(own) and own.replace("-", "").lower() == before.text("serial").replace("-", "").lower()
+    return bool(own) and serial_of(own) == serial_of(before.text("serial"))
 
 
 def _unrecognised(case: Case, volume: str, before: Reading) -> Step:
@@ -154,6 +159,15 @@ def _examined(case: Case, volume: str, before: Reading, has: str) -> Steps:
             replay.evidence,
         )
     yield _checked(case, volume, has, replayed=replayed)
+    yield from _noted(case, volume)
+
+
+def _noted(case: Case, volume: str) -> Steps:
+    """What the checkers remarked that is no damage, as a registry hive that was recovered from its log."""
+    seen = case.latest("filesystem.check", volume)
+    parts = (seen.parts("filesystems") or (seen,)) if seen else ()
+    for said in dict.fromkeys(said for part in parts for said in part.texts("notes")):
+        yield note(CHECK, f"{case.name(volume)}: {plain(said)}", seen.evidence if seen else "")
 
 
 def _replay(name: str, replay: Reading, *, dirty: bool | None) -> Step | None:
@@ -191,6 +205,14 @@ def _replay(name: str, replay: Reading, *, dirty: bool | None) -> Step | None:
     return None
 
 
+def _named(problems: Sequence[str]) -> str:
+    """The first of the problems that a checker names, and how many there are."""
+    if not problems:
+        return ""
+    several = f"{counted(len(problems), 'problem')}, the first " if len(problems) > 1 else ""
+    return f": {several}{quoted(problems[0])}"
+
+
 def _checked(case: Case, volume: str, has: str, *, replayed: bool) -> Step:
     """What the full check says: of several filesystems on a volume, the worst."""
     name = case.name(volume)
@@ -220,10 +242,9 @@ def _checked(case: Case, volume: str, has: str, *, replayed: bool) -> Step:
             notes=one.texts("notes"),
         )
         if word is Word.DAMAGED:
-            first = (
-                f": {counted(len(problems), 'problem')}, the first {quoted(problems[0])}" if problems else why
+            return inconsistent(
+                CHECK, f"{own} found {name} damaged (exit {code}){_named(problems) or why}", seen.evidence
             )
-            return inconsistent(CHECK, f"{own} found {name} damaged (exit {code}){first}", seen.evidence)
         if word is Word.UNKNOWN:
             doubt = doubt or unknown(CHECK, f"{own} says nothing of {name} (exit {code}){why}", seen.evidence)
     if seen.texts("problems") or seen.flag("clean") is False:

@@ -6,13 +6,22 @@ must never be mistaken for the one in production.
 """
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from drtest.verdict.case import Case, unknown
 from drtest.verdict.evidence import Finding
 from drtest.verdict.reading import Reading
-from drtest.verdict.wording import listed, plain
+from drtest.verdict.serials import serial_of
+from drtest.verdict.wording import duration, listed, plain
+from drtest.words import Os
 
 CHECK = "boot"
+
+SLACK = timedelta(seconds=60)
+"""By how much a boot may seem older than the start of its machine: clocks are set while a system comes up."""
+
+LONGEST = 10.0**9
+"""Seconds that any machine has been up for, at most."""
 
 
 def strangers(case: Case, attempt: Reading) -> Iterator[Finding]:
@@ -30,6 +39,8 @@ def strangers(case: Case, attempt: Reading) -> Iterator[Finding]:
         )
         return
     against = list(_against(identity, attempt))
+    if case.cell.os is Os.WINDOWS:
+        against += _older(identity, attempt, seen_at=case.every("boot.identity")[-1].at)
     if against:
         yield unknown(
             CHECK, f"not the machine that was restored: {listed(against, most=4)}", identity.evidence
@@ -46,8 +57,8 @@ def _against(identity: Reading, attempt: Reading) -> Iterator[str]:
     elif tag != instance:
         yield f"it is {tag}, not the scratch instance {instance or '(unknown)'}"
     serial, volume = identity.text("root_serial"), identity.text("root_volume")
-    serials = {_bare(one) for one in (serial, *identity.texts("root_serials")) if one}
-    if not volume or _bare(volume) not in serials:
+    serials = {serial_of(one) for one in (serial, *identity.texts("root_serials")) if one}
+    if not volume or serial_of(volume) not in serials:
         yield f"its root is {serial or 'a disk without serial'}, not the restored {volume or '(unknown)'}"
     boot, source = identity.text("boot_id"), identity.text("source_boot_id")
     if not boot:
@@ -58,5 +69,13 @@ def _against(identity: Reading, attempt: Reading) -> Iterator[str]:
         yield "its host key is neither the source's nor the one on its console"
 
 
-def _bare(volume: str) -> str:
-    return volume.replace("-", "").lower()
+def _older(identity: Reading, attempt: Reading, *, seen_at: datetime) -> Iterator[str]:
+    """Whether Windows was up before its machine was started: its LastBootUpTime stands for the boot id it has not.
+
+    By how long it has been up, on the runner's clock: the guest's own may be wrong.
+    """
+    up, started = identity.number("uptime_seconds"), attempt.moment("started_at")
+    if up is None or started is None:
+        yield "how long it has been up is not known"
+    elif up < 0 or timedelta(seconds=min(up, LONGEST)) > seen_at - started + SLACK:
+        yield f"it has been up for {duration(max(up, 0.0))}, since before the scratch instance was started"

@@ -18,6 +18,7 @@ from datetime import datetime
 from drtest.scenario.plan import Cell
 from drtest.verdict import boot, canary, events, filesystem, measures, point
 from drtest.verdict.case import Case, Shown, Steps, unknown
+from drtest.verdict.covariates import covariates
 from drtest.verdict.evidence import Finding, FindingClass, Judgement, Observation, Phases
 from drtest.verdict.measures import Objectives
 from drtest.verdict.wording import plain
@@ -98,6 +99,7 @@ def judge(
         rto_seconds=measured.rto_seconds,
         phases=measured.phases,
         recovery_point=measured.recovery_point,
+        covariates=covariates(case),
     )
 
 

@@ -1,6 +1,6 @@
 """What is mounted in copy B, against the source: each volume's own mounts, there and writable as they were."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from drtest.verdict.case import Case, Shown, Steps, inconsistent, note, unknown
 from drtest.verdict.reading import Reading
@@ -13,15 +13,16 @@ ON_DISK = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "ntfs", "ntfs3", "f
 """Filesystems whose mounts are compared: they lie on a volume and stay mounted (no vfat: an ESP is automounted)."""
 
 
-def check(case: Case, *, blank: bool) -> Steps:
+def check(case: Case, *, blank: bool, but: Collection[str] = ()) -> Steps:
     """Whether copy B has each volume mounted as the source had.
 
     Args:
         case: the cell's case.
         blank: whether blank volumes stood in for the data volumes: what is mounted there says nothing then.
+        but: volumes that can't be mounted, for a reason that is told elsewhere.
     """
     seen = case.latest("boot.mounts")
-    judged = [volume for volume in case.judged if volume == ROOT or not blank]
+    judged = [volume for volume in case.judged if (volume == ROOT or not blank) and volume not in but]
     if seen is None or seen.text("error"):
         why = f": {plain(seen.text('error'))}" if seen else ""
         if judged:

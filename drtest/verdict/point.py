@@ -9,12 +9,13 @@ stop are no such mark: they are damage.
 from drtest.verdict.attempts import attempts_of
 from drtest.verdict.case import Case, Step, Steps, finding, note, unknown
 from drtest.verdict.checkers import Word, replay_word
-from drtest.verdict.events import boot_replays, unclean_events
+from drtest.verdict.events import boot_replays
 from drtest.verdict.evidence import FindingClass
 from drtest.verdict.identity import strangers
 from drtest.verdict.reading import Reading
+from drtest.verdict.windows_events import unclean_events
 from drtest.verdict.wording import listed, plain
-from drtest.words import ROOT, Capture
+from drtest.words import Capture
 
 CHECK = "capture"
 DRILL = "drill"
@@ -97,7 +98,7 @@ def voids(case: Case) -> Steps:
             yield from _unclean(case, volume)
 
 
-UNCLEAN = "the server had not shut down cleanly, so this is not a stopped capture"
+UNCLEAN = "the server had not shut down cleanly, so this is not a stopped capture: the control arm is broken"
 
 
 def _unclean(case: Case, volume: str) -> Steps:
@@ -115,9 +116,12 @@ def _unclean(case: Case, volume: str) -> Steps:
             f"the copy of {name} replayed a log at boot though it was captured stopped: {UNCLEAN}", kernel
         )
     seen = case.latest("boot.events")
-    marks = unclean_events(case) if volume == ROOT else ()
+    marks = unclean_events(case)
     if seen is not None and marks:
-        yield _mark(f"{name} logged {listed(marks)}, though it was captured stopped: {UNCLEAN}", seen)
+        # Of the server, and so of each volume: those were captured with it.
+        yield _mark(
+            f"{case.cell.server} logged {listed(marks)}, though it was captured stopped: {UNCLEAN}", seen
+        )
 
 
 def _dirty(case: Case, volume: str) -> Steps:

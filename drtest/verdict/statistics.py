@@ -4,15 +4,15 @@ A running capture fails by chance, so the unit of proof is the repeated trial, n
 verdict is UNREACHABLE or INCONCLUSIVE are in no n: nothing is known of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import comb, sqrt
 
 from drtest.scenario.plan import Cell
 from drtest.verdict.evidence import Judgement
-from drtest.verdict.wording import counted, listed
-from drtest.words import UNUSABLE, Capture
+from drtest.verdict.wording import counted
+from drtest.words import ROOT, SET, UNUSABLE, Capture
 
 Z = 1.959963984540054
 """The normal quantile of a two-sided 95 % interval."""
@@ -121,7 +121,8 @@ class Statement:
     """One statement of a finding that a scenario puts to the test, and what came of it.
 
     Attributes:
-        text: the statement itself, as ``win/root: snapshots taken running are unusable``.
+        text: the statement itself, as ``Windows root volume (win/root): snapshots taken while the server runs are
+            unusable``.
         sentence: what was seen, with the numbers.
         p: Fisher's exact p against the control arm, one-sided; None where there is no such comparison.
         cells: ids of the cells that it rests on, control included.
@@ -166,75 +167,104 @@ def statements(cells: Sequence[Cell], judgements: Sequence[Judgement]) -> tuple[
     return tuple(made)
 
 
-def _pooled(cells: Sequence[Cell], judgements: Sequence[Judgement]) -> tuple[int, int, int]:
-    several = groups(cells, judgements)
-    return (
-        sum(group.failures for group in several),
-        sum(group.n for group in several),
-        sum(group.undecided for group in several),
-    )
+TAKEN: Mapping[Capture, str] = {
+    Capture.RUNNING: "while the server runs",
+    Capture.STOPPED: "while the server is stopped",
+    Capture.FROZEN: "while its filesystems are frozen",
+    Capture.VSS: "through VSS",
+    Capture.EXISTING: "before the drill",
+}
+"""How a capture reads in a statement, after ``snapshots taken``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arm:
+    """The trials of a statement's arm, or of its control."""
+
+    taken: str
+    captures: str
+    n: int
+    failures: int
+    undecided: int
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell], judgements: Sequence[Judgement]) -> "_Arm":
+        several = groups(cells, judgements)
+        captures = list(dict.fromkeys(cell.capture for cell in cells))
+        return cls(
+            taken=" or ".join(TAKEN[capture] for capture in captures),
+            captures=" or ".join(captures),
+            n=sum(group.n for group in several),
+            failures=sum(group.failures for group in several),
+            undecided=sum(group.undecided for group in several),
+        )
 
 
 def _statement(
-    arm: Sequence[Cell], control: Sequence[Cell], judgements: Sequence[Judgement], *, affected: bool
+    arm_cells: Sequence[Cell],
+    control_cells: Sequence[Cell],
+    judgements: Sequence[Judgement],
+    *,
+    affected: bool,
 ) -> Statement:
-    failures, n, undecided = _pooled(arm, judgements)
-    control_failures, control_n, control_undecided = _pooled(control, judgements)
-    interval = wilson(failures, n)
-    taken = listed(list(dict.fromkeys(str(cell.capture) for cell in arm)))
-    against = listed(list(dict.fromkeys(str(cell.capture) for cell in control)))
-    missing = undecided + control_undecided
-    seen = _seen(failures, n, interval, taken, affected=affected)
-    if missing:
-        result, why = Result.INCONCLUSIVE, f"{counted(missing, 'trial')} came to no verdict"
-    elif control_failures:
-        result, why = (
-            Result.INCONCLUSIVE,
-            f"the control arm ({against}) fails too: {control_failures} of {control_n}",
-        )
-    elif affected and not control_n:
-        result, why = Result.INCONCLUSIVE, "there is no control arm to compare with"
-    elif affected:
-        result = Result.REPRODUCED if failures else Result.NOT_REPRODUCED
-        why = f"{control_failures} of {control_n} {against} ones unusable"
-    else:
-        result = Result.NOT_REPRODUCED if failures else Result.REPRODUCED
-        why = f"{control_failures} of {control_n} {against} ones unusable" if control_n else ""
+    arm, control = _Arm.of(arm_cells, judgements), _Arm.of(control_cells, judgements)
+    interval = wilson(arm.failures, arm.n)
+    result, why = _result(arm, control, affected=affected)
     p = (
-        fisher_exact(failures=failures, n=n, control_failures=control_failures, control_n=control_n)
-        if affected and n and control_n
+        fisher_exact(failures=arm.failures, n=arm.n, control_failures=control.failures, control_n=control.n)
+        if affected and arm.n and control.n
         else None
     )
-    name = f"{arm[0].server}/{arm[0].volume}"
-    claim = "unusable" if affected else "not affected"
+    first = arm_cells[0]
+    claim = "are unusable" if affected else "are not affected"
+    told = [_seen(arm, interval, affected=affected)]
+    if control.n:
+        told.append(f"of those taken {control.captures}, {control.failures} of {control.n}")
+    if why:
+        told.append(why)
     return Statement(
-        scenario=arm[0].scenario,
-        server=arm[0].server,
-        volume=arm[0].volume,
-        text=f"{name}: snapshots taken {taken} are {claim}",
+        scenario=first.scenario,
+        server=first.server,
+        volume=first.volume,
+        text=f"{_subject(first)}: snapshots taken {arm.taken} {claim}",
         result=result,
-        sentence=seen
-        + (f"; {why}" if why else "")
-        + (f" (Fisher's exact p = {p:.2g}, one-sided)" if p is not None else ""),
+        sentence="; ".join(told) + (f" (Fisher's exact p = {p:.2g}, one-sided)" if p is not None else ""),
         p=p,
-        cells=tuple(cell.id for cell in (*arm, *control)),
-        n=n,
-        failures=failures,
+        cells=tuple(cell.id for cell in (*arm_cells, *control_cells)),
+        n=arm.n,
+        failures=arm.failures,
         interval=interval,
     )
 
 
-def _seen(failures: int, n: int, interval: tuple[float, float], taken: str, *, affected: bool) -> str:
-    if not n:
-        return f"no {taken} capture came to a verdict"
-    if not failures:
-        claim = f"no failure in {counted(n, f'{taken} capture')}, rate below {percent(interval[1])}"
-        return f"the finding was not reproduced: {claim}" if affected else claim
+def _result(arm: _Arm, control: _Arm, *, affected: bool) -> tuple[Result, str]:
+    """What the trials come to (DESIGN, decision 7), and why where they come to nothing."""
+    missing = arm.undecided + control.undecided
+    if missing:
+        return Result.INCONCLUSIVE, f"{counted(missing, 'trial')} came to no verdict"
+    if control.failures:
+        return Result.INCONCLUSIVE, f"the control ({control.captures}) must not fail, and does"
+    if affected and not control.n:
+        return Result.INCONCLUSIVE, "there is no control to compare with"
+    return (Result.REPRODUCED if bool(arm.failures) is affected else Result.NOT_REPRODUCED), ""
+
+
+def _subject(cell: Cell) -> str:
+    """``Windows root volume (win/root)``."""
+    kinds = {ROOT: "root volume", SET: "volumes taken together"}
+    return f"{cell.os.title()} {kinds.get(cell.volume, 'data volume')} ({cell.server}/{cell.volume})"
+
+
+def _seen(arm: _Arm, interval: tuple[float, float], *, affected: bool) -> str:
+    if not arm.n:
+        return f"no snapshot taken {arm.captures} came to a verdict"
+    snapshots = f"{counted(arm.n, 'snapshot')} taken {arm.captures}"
     low, high = interval
-    return (
-        f"{failures} of {counted(n, f'{taken} capture')} unusable "
-        f"(95 % interval {percent(low)} to {percent(high)})"
-    )
+    if not arm.failures:
+        claim = f"no failure in {snapshots}, rate below {percent(high)}"
+        return f"the finding was not reproduced: {claim}" if affected else claim
+    were = "was" if arm.n == 1 else "were"
+    return f"{arm.failures} of {snapshots} {were} unusable (rate {percent(low)} to {percent(high)})"
 
 
 def percent(rate: float) -> str:

@@ -66,6 +66,7 @@ def judged(planned: Plan, **verdicts: Verdict) -> list[Judgement]:
                 rto_seconds=20.0,
                 phases=Phases(restore=3.0, boot=14.0),
                 recovery_point="snap-1",
+                covariates={"hypervisor": "QEMU"},
             )
         )
     return made
@@ -150,6 +151,7 @@ def test_a_cell_is_told_as_it_was_judged(planned: Plan) -> None:
         "rpo_seconds": None,
         "rto_seconds": 20.0,
         "phases": {"restore": 3.0, "initialise": None, "boot": 14.0, "checks": None},
+        "covariates": {"hypervisor": "QEMU"},
         "findings": [{"check": "canary", "class": "note", "sentence": "seen", "evidence": ["e000001"]}],
     }
 

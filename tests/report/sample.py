@@ -1,6 +1,6 @@
 """Run folders as a drill leaves them, made of the stories of tests/verdict and judged for real.
 
-    python -m tests.report.sample DIR [windows|first|bad-day]
+    python -m tests.report.sample DIR [windows|doubtful|first|bad-day]
 
 writes one to look at.
 """
@@ -23,6 +23,7 @@ from drtest.scenario.plan import DrillPlan, Plan, plan
 from drtest.verdict.judge import judge
 from drtest.words import Capture, Os
 from tests.verdict.story import Story
+from tests.verdict.windows_story import WindowsStory
 
 START = datetime(2026, 11, 24, 17, 51, 21, tzinfo=UTC)
 
@@ -87,6 +88,11 @@ ssh-ed25519 AAAAC3console
 -----END SSH HOST KEY KEYS-----
 lin login:
 """
+WINDOWS_CONSOLE = """\
+2026/11/24 17:55:02Z: AMI Origin Name: Windows_Server-2022-English-Full-Base
+2026/11/24 17:55:04Z: EC2 Agent: Ec2Launch service v2.0
+2026/11/24 17:55:09Z: Message: Windows is Ready to use
+"""
 NTFS_DAMAGE = """\
 ntfsresize v2022.10.3 (libntfs-3g)
 Device name        : /dev/nvme1n1p2
@@ -98,6 +104,15 @@ Cluster accounting failed at 41220 (0xa104): missing cluster in $Bitmap
 Cluster accounting failed at 52008 (0xcb28): extra cluster in $Bitmap
 Filesystem check failed! Totally 3 cluster accounting mismatches.
 ERROR: NTFS is inconsistent. Run chkdsk /f on Windows then reboot it TWICE!
+"""
+
+NTFS_WHOLE = """\
+ntfsresize v2022.10.3 (libntfs-3g)
+Device name        : /dev/nvme1n1p2
+NTFS volume version: 3.1
+Checking filesystem consistency ...
+Filesystem check passed.
+reg load HKLM\\drtest_SYSTEM D:\\Windows\\System32\\config\\SYSTEM: exit 1
 """
 
 Tell = Callable[[Story], None]
@@ -144,17 +159,19 @@ class Sample:
         server = drill.server
         for number, (capture, trial) in enumerate(drill.points):
             start = START + timedelta(seconds=30 * (number + 1))
-            story = Story(
-                capture,
-                server=server.name,
-                trial=trial,
-                volumes=server.volume_names,
-                os=server.os,
-                start=start,
+            told_of = WindowsStory if server.os is Os.WINDOWS else Story
+            story = told_of(
+                capture, server=server.name, trial=trial, volumes=server.volume_names, start=start
             )
             name = f"console/{server.name}-{capture}-{trial}"
-            told = LINUX_CONSOLE if server.os is Os.LINUX else "Windows is Ready to use\n"
-            story.data("boot.attempt")["console"] = self.folder.keep(f"{name}.txt", told.encode())
+            linux = server.os is Os.LINUX
+            told = LINUX_CONSOLE if linux else WINDOWS_CONSOLE
+            shown = ("Debian GNU/Linux 12 lin tty1", "", "lin login:") if linux else ("Windows Server 2022",)
+            story.change(
+                "boot.attempt",
+                console=self.folder.keep(f"{name}.txt", told.encode()),
+                screenshot=self.folder.keep(f"{name}.jpg", screen(*shown)),
+            )
             tell(story)
             for seen in story.observations():
                 self.folder.journal.append(seen)
@@ -184,16 +201,23 @@ class Sample:
         return self.folder.path
 
 
-def windows_volumes(story: Story) -> None:
-    """Turns a Linux story into one of a Windows server: NTFS, checked by ntfsresize."""
-    for volume in story.volumes:
-        dirty = story.capture is Capture.RUNNING
-        story.change("filesystem.before", volume, filesystem="ntfs", tools={"ntfsresize": "2022.10.3"})
-        story.change("filesystem.replay", volume, method="chkdsk /f" if dirty else "none", output="")
-        story.change("filesystem.check", volume, tool="ntfsresize --check", output="Filesystem check passed.")
-    for probe in ("baseline.system", "boot.mounts"):
-        for mount, letter in zip(story.data(probe)["mounts"], ("C:", "D:"), strict=False):
-            mount.update(target="/" if letter == "C:" else letter, fstype="ntfs")
+def damaged(trial: int) -> dict[str, Any]:
+    """What the checkers say of a root whose writes left a cache in no order."""
+    hives = "the registry hive SYSTEM can't be loaded (exit 1)"
+    if trial == 2:
+        problems = NTFS_DAMAGE.splitlines()[5:8]
+        checker = {"tool": "ntfsresize --check", "exit": 1, "clean": False, "problems": problems, "notes": []}
+    else:
+        problems = [hives]
+        checker = {"tool": "reg load", "exit": 1, "clean": False, "problems": problems, "notes": []}
+    return {
+        "tool": "ntfsresize --check + reg load",
+        "exit": 1,
+        "clean": False,
+        "problems": problems,
+        "filesystems": [checker],
+        "output": NTFS_DAMAGE if trial == 2 else NTFS_WHOLE,
+    }
 
 
 def windows_run(path: Path) -> Path:
@@ -202,27 +226,18 @@ def windows_run(path: Path) -> Path:
         path,
         WINDOWS,
         notices=(
-            "The image windows is a stand-in: no Windows runs here. Its volumes, registry hives and WinRM are real, "
-            "its system is drtest's own.",
-            "The root volume of the image windows has the lab's write pool (seed 4711): writes are acknowledged "
-            "before they reach the volume.",
+            "Image windows: a stand-in, no Windows runs here. Its volumes, registry hives and WinRM are real, its "
+            "system is drtest's own.",
+            "Image windows: a write pool of strength 1.0 acts on its root volume (seed 4711): writes are acknowledged "
+            "before they reach the volume, and leave the pool in no order.",
         ),
     )
 
     def windows(story: Story) -> None:
-        windows_volumes(story)
         if story.capture is not Capture.RUNNING:
             return
         trial = story.trial
-        name = f"console/win-running-{trial}"
-        story.change(
-            "filesystem.check",
-            "root",
-            exit=1,
-            clean=False,
-            output=NTFS_DAMAGE,
-            problems=NTFS_DAMAGE.splitlines()[5:8],
-        )
+        # Which ones are lost is chance; that some are lost amid others is what a cache without order does.
         lost = {1: [[0, 180], [184, 196], [205, 231]], 2: [[0, 211], [215, 243]], 3: [[0, 160], [171, 236]]}[
             trial
         ]
@@ -230,19 +245,36 @@ def windows_run(path: Path) -> Path:
             "canary.found", "root", records=lost, torn=[182] if trial == 1 else [], metadata=[[0, 14]]
         )
         story.change("canary.found", "root", last_at=(story.start + timedelta(seconds=9.3)).isoformat())
-        if trial != 2:
-            stop = {"pattern": "STOP 0x", "line": "*** STOP: 0x00000074 BAD_SYSTEM_CONFIG_INFO"}
-            stop["line"] = "STOP 0x00000074 (0x00000002,0xC000014C) BAD_SYSTEM_CONFIG_INFO"
-            shot = sample.folder.keep(f"{name}.jpg", screen(*STOP_CONSOLE.splitlines(), colour=(0, 60, 140)))
-            console = sample.folder.keep(f"{name}.txt", STOP_CONSOLE.encode())
-            story.change("phases", boot=None, checks=None, rto=None)
-            tried = story.silent(
-                console_matches=[stop], instance_status="impaired", screenshot=shot, console=console
-            )
-            story.boots({**tried, "with": "data volumes"}, {**tried, "with": "blank volumes"})
+        story.change("filesystem.check", "root", **damaged(trial))
+        if trial == 2:
+            return
+        stop = {"pattern": "stop: 0x", "line": STOP_CONSOLE.splitlines()[4]}
+        name = f"console/win-running-{trial}"
+        shot = sample.folder.keep(f"{name}.jpg", screen(*STOP_CONSOLE.splitlines(), colour=(0, 60, 140)))
+        console = sample.folder.keep(f"{name}.txt", STOP_CONSOLE.encode())
+        story.change("phases", boot=None, checks=None, rto=None)
+        tried = story.silent(
+            console_matches=[stop], instance_status="impaired", screenshot=shot, console=console
+        )
+        story.boots({**tried, "with": "data volumes"}, {**tried, "with": "blank volumes"})
 
     for drill in sample.plan.drills:
         sample.tell(drill, windows if drill.server.os is Os.WINDOWS else lambda _: None)
+    return sample.finish()
+
+
+def doubtful_run(path: Path) -> Path:
+    """The same scenario where nothing fails, but for a stopped Linux that had not shut down cleanly."""
+    sample = Sample(path, WINDOWS)
+
+    def linux(story: Story) -> None:
+        if (story.capture, story.trial) == (Capture.STOPPED, 2):
+            story.change("filesystem.before", "root", dirty_log=True)
+        if (story.capture, story.trial) == (Capture.RUNNING, 3):
+            story.change("canary.found", "data", records=[[0, 120], [130, 249]])
+
+    for drill in sample.plan.drills:
+        sample.tell(drill, linux if drill.server.os is Os.LINUX else lambda _: None)
     return sample.finish()
 
 
@@ -289,7 +321,12 @@ def bad_day_run(path: Path, *, title: str = "Does the shop come back?") -> Path:
     return sample.finish()
 
 
-RUNS: dict[str, Callable[[Path], Path]] = {"windows": windows_run, "first": first_run, "bad-day": bad_day_run}
+RUNS: dict[str, Callable[[Path], Path]] = {
+    "windows": windows_run,
+    "doubtful": doubtful_run,
+    "first": first_run,
+    "bad-day": bad_day_run,
+}
 
 
 def main(arguments: list[str]) -> None:

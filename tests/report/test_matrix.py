@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from drtest.record.results import read
-from drtest.report.matrix import Tone, matrices, matrix, summary, terminal, worst_tone
+from drtest.report.matrix import matrices, matrix, summary, terminal, worst_tone
+from drtest.report.tones import Tone
 from tests.report.sample import bad_day_run, first_run, windows_run
 
 STATUSES = ("CONSISTENT", "RECOVERED", "INCONSISTENT", "UNBOOTABLE", "UNREACHABLE", "INCONCLUSIVE")
@@ -49,7 +50,12 @@ def told(*cells: dict[str, Any]) -> dict[str, Any]:
                 "interval": [0.0, 0.56],
             }
         )
-    return {"scenarios": [{"name": "s", "title": "T"}], "cells": list(cells), "groups": groups}
+    return {
+        "scenarios": [{"name": "s", "title": "T"}],
+        "cells": list(cells),
+        "groups": groups,
+        "statements": [],
+    }
 
 
 def box(*verdicts: str, expected: str = "usable") -> Any:
@@ -108,7 +114,8 @@ def test_a_cell_that_the_scenario_has_not_is_an_empty_box() -> None:
 
 
 def test_the_terminals_table_is_readable_without_colours(tmp_path: Path) -> None:
-    lines = terminal(read(windows_run(tmp_path / "run") / "results.json")).splitlines()
+    told = terminal(read(windows_run(tmp_path / "run") / "results.json")).splitlines()
+    lines = told[told.index("") + 1 :]  # below the statements
     assert lines[0].split() == ["server", "volume", "running", "stopped"]
     assert lines[2].split(maxsplit=2) == ["win", "root", "✕ UNBOOTABLE 3/3 (as expected)  ✓ CONSISTENT 0/3"]
     assert "\x1b" not in "\n".join(lines)

@@ -17,7 +17,7 @@ from drtest import report
 from drtest.errors import DrtestError
 from drtest.report.cells import MOST_IMAGE_BYTES, inside
 from drtest.report.page import write_report
-from tests.report.sample import HOSTILE, bad_day_run, first_run, screen, windows_run
+from tests.report.sample import HOSTILE, bad_day_run, doubtful_run, first_run, screen, windows_run
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "rect", "line"}
 
@@ -126,13 +126,23 @@ def test_the_first_screen_says_all_before_the_first_cell(windows: Path) -> None:
     text = page_of(windows).text
     order = [
         "Are running-state snapshots of Windows root volumes usable?",
-        "2 servers, 4 volumes, captured running and stopped, 24 cells judged",
+        "2 servers, 4 volumes, captured running and stopped, 24 backups judged",
         "Of 8 kinds of backup tested, 7 were recoverable and 1 was not",
         "the backups are unusable all the same",
         "Know this first",
-        "The image windows is a stand-in",
-        "win/root: snapshots taken running are unusable",
-        "3 of 3 running captures unusable",
+        "a stand-in, no Windows runs here",
+        "a write pool of strength 1.0 acts on its root volume (seed 4711)",
+        "reproduced",
+        "Windows root volume (win/root): snapshots taken while the server runs are unusable",
+        "3 of 3 snapshots taken running were unusable (rate 44 % to 100 %)",
+        "taken running",
+        "3 of 3 failed",
+        "taken stopped",
+        "0 of 3 failed",
+        "Windows data volume (win/data): snapshots taken while the server runs are not affected",
+        "no failure in 3 snapshots taken running, rate below 56 %",
+        "Linux root volume (lin/root)",
+        "Linux data volume (lin/data)",
         "Not recoverable",
         "3 of 3 trials failed",
         "What was found",
@@ -155,13 +165,73 @@ def test_an_expected_failure_is_red_and_called_not_recoverable(windows: Path) ->
 
 def test_each_failed_cell_shows_what_was_lost_and_what_the_machines_said(windows: Path) -> None:
     page = page_of(windows)
-    assert page.tags["svg"] == 3
+    assert [value for _, name, value in page.attributes if name == "class"].count("timeline") == 3
+    assert "record 249, the last acknowledged before the capture" in page.text
     assert "28 missing, 1 torn" in page.text
     assert "Cluster accounting failed at 41219" in page.text
     assert "The system has been halted." in page.text
     pictures = page.values("src")
-    assert len(pictures) == 4
+    # Two tries of each system that did not come up, and one of each that did.
+    assert len(pictures) == 2 * 2 + 10
     assert base64.b64decode(pictures[0].split(",", 1)[1]).startswith(b"\xff\xd8\xff")
+
+
+def test_a_failed_group_stands_before_the_others_and_names_its_circumstances(windows: Path) -> None:
+    found = page_of(windows).text.split("What was found", 1)[1]
+    for part in (
+        "win / root, taken running",
+        "System Windows 10.0.20348.0",
+        "Hypervisor Amazon EC2 t3.large",
+        "Storage driver oem3.inf 1.5.1.0",
+        "Write cache driver's default",
+        "Load 250 acknowledged records",
+        "win / root, taken stopped",
+    ):
+        assert part in found, part
+        found = found.split(part, 1)[1]
+
+
+def test_each_trial_of_a_statement_leads_to_its_cell(windows: Path) -> None:
+    html = (windows / "report.html").read_text(encoding="utf-8")
+    block = html[html.index('<ul class="statements">') : html.index('class="matrix"')]
+    assert re.findall(r'class="(\w+)" href="#(cell-[^"]+)"', block)[:6] == [
+        *(("unusable", f"cell-windows-root-volume-win-root-running-{trial}") for trial in (1, 2, 3)),
+        *(("usable", f"cell-windows-root-volume-win-root-stopped-{trial}") for trial in (1, 2, 3)),
+    ]
+    # The bar of 0 of 3: from 0 to 56 %.
+    assert 'x="0.0" y="1" width="56.1"' in block
+
+
+def test_results_of_an_older_version_are_still_rendered(windows: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(windows, old)
+    results = json.loads((old / "results.json").read_text())
+    for cell in results["cells"]:
+        del cell["covariates"]
+    for statement in results["statements"]:
+        statement["text"] = (
+            f"{statement['server']}/{statement['volume']}: snapshots taken running are unusable"
+        )
+    (old / "results.json").write_text(json.dumps(results))
+    text = Page(write_report(old).read_text(encoding="utf-8")).text
+    assert "win/root: snapshots taken running are unusable" in text
+    assert "3 of 3 failed" in text
+    assert "Hypervisor" not in text
+
+
+def test_all_three_results_are_told_apart(tmp_path: Path) -> None:
+    html = (doubtful_run(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'<span class="result ([\w-]+)">', html) == [
+        "not-reproduced",
+        "reproduced",
+        "inconclusive",
+        "not-reproduced",
+    ]
+    text = Page(html).text
+    assert "the finding was not reproduced: no failure in 3 snapshots taken running, rate below 56 %" in text
+    assert "1 trial came to no verdict" in text
+    assert "the control arm is broken" in text
+    assert "safe" not in text
 
 
 def test_a_run_in_which_all_came_back_says_so_at_once(tmp_path: Path) -> None:
@@ -189,7 +259,7 @@ def test_what_a_guest_says_stays_text(bad_day: Path) -> None:
     page = Page(html)
     assert HOSTILE[:40] in page.text  # it is shown
     assert "<script" not in html
-    assert page.tags["img"] == 2  # the screenshot, in the cells of root and set
+    assert page.tags["img"] == 2 * 2  # each capture's screenshot, in the cells of root and set
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     for character in ("\x1b", "\x00", "\u202e"):
         assert character not in html
@@ -235,7 +305,7 @@ def test_evidence_that_is_gone_or_was_changed_is_the_first_notice(
     write_report(copy)
     page = page_of(copy)
     assert says in page.text
-    assert page.text.index(says) < page.text.index("The image windows is a stand-in")
+    assert page.text.index(says) < page.text.index("a stand-in, no Windows runs here")
     assert not [target for target in page.values("href") if target.startswith("#e0")]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from drtest.scenario.plan import Cell, Expected
 from drtest.verdict.evidence import Copy, Judgement, Observation
@@ -78,22 +78,22 @@ class Story:
         """What a probe sent, to be changed."""
         return self.seen[probe, volume]
 
-    def drop(self, probe: str, volume: str | None = None) -> "Story":
+    def drop(self, probe: str, volume: str | None = None) -> Self:
         """Takes a probe's observation out."""
         del self.seen[probe, volume]
         return self
 
-    def change(self, probe: str, volume: str | None = None, /, **fields: Any) -> "Story":
+    def change(self, probe: str, volume: str | None = None, /, **fields: Any) -> Self:
         """Changes fields of what a probe sent."""
         self.seen[probe, volume].update(fields)
         return self
 
-    def acknowledge(self, volume: str, **fields: Any) -> "Story":
+    def acknowledge(self, volume: str, **fields: Any) -> Self:
         """Changes what was acknowledged on a volume."""
         self.data("canary.acknowledged")["volumes"][volume].update(fields)
         return self
 
-    def boots(self, *attempts: dict[str, Any]) -> "Story":
+    def boots(self, *attempts: dict[str, Any]) -> Self:
         """Puts these tries in place of the one that answered; each adds to the default of its kind."""
         self.drop("boot.attempt")
         self.after = [
@@ -105,7 +105,7 @@ class Story:
         """A try that never answered."""
         return {"answered_at": None, "reachable": False, **fields}
 
-    def skip(self, **fields: Any) -> "Story":
+    def skip(self, **fields: Any) -> Self:
         """Something that could not be done."""
         self.after.append(self.observation("skipped", None, fields))
         return self
@@ -186,7 +186,7 @@ class Story:
         }
         self.seen["capture", None] = {
             "snapshots": {volume: f"snap-0{n}{self.trial:015x}" for n, volume in enumerate(self.volumes)},
-            "volumes": {volume: f"vol-0{n}{self.trial:015x}" for n, volume in enumerate(self.volumes)},
+            "volumes": {volume: f"vol-0{n}{1:015x}" for n, volume in enumerate(self.volumes)},
             "devices": {
                 volume: "/dev/xvda" if not n else f"/dev/sd{'fghij'[n - 1]}"
                 for n, volume in enumerate(self.volumes)

@@ -10,7 +10,9 @@ from drtest.verdict.evidence import Judgement
 from drtest.verdict.judge import judge
 from drtest.words import Capture, Os, Verdict
 from tests.verdict.story import Story
+from tests.verdict.windows_story import WindowsStory
 
+ALL = ("boot", "filesystem", "canary", "events")
 Worsening = Callable[[Story], object]
 
 WORSE: dict[str, Worsening] = {
@@ -118,8 +120,8 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=12,
 )
-TEMPLATE = Story(Capture.RUNNING, os=Os.LINUX)
-PLACES = sorted(TEMPLATE.seen, key=str)
+STORIES: dict[Os, Callable[[Capture], Story]] = {Os.LINUX: Story, Os.WINDOWS: WindowsStory}
+PLACES = {os: sorted(make(Capture.RUNNING).seen, key=str) for os, make in STORIES.items()}
 
 
 @given(st.data(), captures, st.sampled_from(list(Os)), st.sampled_from(["root", "data", "set", "nowhere"]))
@@ -127,10 +129,9 @@ PLACES = sorted(TEMPLATE.seen, key=str)
 def test_the_judge_never_raises_whatever_the_probes_sent(
     data: st.DataObject, capture: Capture, os: Os, volume: str
 ) -> None:
-    story = Story(capture, os=os)
-    story.seen["boot.events", None] = {"events": [], "error": ""}
+    story = STORIES[os](capture)
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.sampled_from(PLACES))
+        place = data.draw(st.sampled_from(PLACES[os]))
         if data.draw(st.booleans()):
             story.seen[place] = data.draw(st.dictionaries(st.text(max_size=6), json_values, max_size=4))
         else:
@@ -140,17 +141,17 @@ def test_the_judge_never_raises_whatever_the_probes_sent(
         story.cell(volume),
         story.observations(),
         volumes=story.volumes,
-        checks=("boot", "filesystem", "canary", "events"),
+        checks=ALL,
     )
     assert judged.reason
     for number in (judged.capture_loss_seconds, judged.rto_seconds):
         assert number is None or number >= 0
 
 
-@given(st.sampled_from(PLACES), json_values.filter(lambda value: not isinstance(value, dict)))
-@settings(max_examples=60, deadline=None)
-def test_data_that_is_no_object_is_inconclusive(place: tuple[str, str | None], value: Any) -> None:
-    story = Story()
+@given(st.data(), st.sampled_from(list(Os)), json_values.filter(lambda value: not isinstance(value, dict)))
+@settings(max_examples=100, deadline=None)
+def test_data_that_is_no_object_is_inconclusive(data: st.DataObject, os: Os, value: Any) -> None:
+    story, place = STORIES[os](Capture.RUNNING), data.draw(st.sampled_from(PLACES[os]))
     own = list(story.observations())
     broken = [
         one
@@ -158,5 +159,5 @@ def test_data_that_is_no_object_is_inconclusive(place: tuple[str, str | None], v
         else type(one)(**{**{f: getattr(one, f) for f in one.__dataclass_fields__}, "data": value})
         for one in own
     ]
-    judged = judge(story.cell("set"), broken, volumes=story.volumes)
+    judged = judge(story.cell("set"), broken, volumes=story.volumes, checks=ALL)
     assert place[0] == "phases" or not judged.verdict.usable

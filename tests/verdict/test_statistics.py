@@ -139,9 +139,11 @@ def test_unusable_is_reproduced_by_a_failure_and_a_sound_control() -> None:
     statement = Trials().root((X, B, X), (C, C, R))
     assert statement.result is Result.REPRODUCED
     assert statement.p == pytest.approx(0.05)
-    assert statement.text == "win/root: snapshots taken running are unusable"
+    assert statement.text == (
+        "Windows root volume (win/root): snapshots taken while the server runs are unusable"
+    )
     assert statement.sentence == (
-        "3 of 3 running captures unusable (95 % interval 44 % to 100 %); 0 of 3 stopped ones unusable "
+        "3 of 3 snapshots taken running were unusable (rate 44 % to 100 %); of those taken stopped, 0 of 3 "
         "(Fisher's exact p = 0.05, one-sided)"
     )
 
@@ -154,7 +156,7 @@ def test_no_failure_is_not_reproduced_and_says_what_that_is_worth() -> None:
     statement = Trials().root((R, R, R), (C, C, C))
     assert statement.result is Result.NOT_REPRODUCED
     assert (
-        "the finding was not reproduced: no failure in 3 running captures, rate below 56 %"
+        "the finding was not reproduced: no failure in 3 snapshots taken running, rate below 56 %"
         in statement.sentence
     )
 
@@ -162,11 +164,15 @@ def test_no_failure_is_not_reproduced_and_says_what_that_is_worth() -> None:
 @pytest.mark.parametrize(
     ("running", "stopped", "why"),
     [
-        ((X, X, X), (C, X, C), "the control arm (stopped) fails too: 1 of 3"),
+        (
+            (X, X, X),
+            (C, X, C),
+            "of those taken stopped, 1 of 3; the control (stopped) must not fail, and does",
+        ),
         ((X, X, UNKNOWN), (C, C, C), "1 trial came to no verdict"),
         ((X, X, X), (C, None, C), "1 trial came to no verdict"),
         ((R, R, R), (C, UNKNOWN, C), "1 trial came to no verdict"),
-        ((X, X, X), (), "there is no control arm"),
+        ((X, X, X), (), "there is no control to compare with"),
     ],
 )
 def test_a_failing_control_and_missing_trials_are_inconclusive(
@@ -180,7 +186,9 @@ def test_a_failing_control_and_missing_trials_are_inconclusive(
 def test_an_arm_without_a_verdict_says_so() -> None:
     statement = Trials().root((UNKNOWN, UNKNOWN), (C, C))
     assert (statement.result, statement.p) == (Result.INCONCLUSIVE, None)
-    assert statement.sentence == "no running capture came to a verdict; 2 trials came to no verdict"
+    assert statement.sentence == (
+        "no snapshot taken running came to a verdict; of those taken stopped, 0 of 2; 2 trials came to no verdict"
+    )
 
 
 def whole(running: tuple[Verdict, ...], stopped: tuple[Verdict, ...] = (C, C, C)) -> Statement:
@@ -192,11 +200,13 @@ def whole(running: tuple[Verdict, ...], stopped: tuple[Verdict, ...] = (C, C, C)
 
 def test_not_affected_is_never_called_safe() -> None:
     statement = whole((R, R, R))
-    assert statement.text == "win/data: snapshots taken running are not affected"
+    assert statement.text == (
+        "Windows data volume (win/data): snapshots taken while the server runs are not affected"
+    )
     assert statement.result is Result.REPRODUCED
     assert (
         statement.sentence
-        == "no failure in 3 running captures, rate below 56 %; 0 of 3 stopped ones unusable"
+        == "no failure in 3 snapshots taken running, rate below 56 %; of those taken stopped, 0 of 3"
     )
     assert statement.p is None
     assert "safe" not in statement.sentence
