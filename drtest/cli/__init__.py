@@ -16,10 +16,11 @@ COMMANDS = {
     "sweep": "list what dead runs left behind, and delete it",
     "check": "examine an image file or a device, as a drill examines a restored volume",
     "doctor": "say whether this machine, the lab and the targets are ready",
+    "iam-policy": "print the least IAM policy that drills need in an account",
     "schema": "print the JSON Schema of scenario files",
     "lab": "the built-in EC2 on this machine: install, up, status, down",
 }
-"""Each is a module of this package of the same name, imported only when it is called."""
+"""Each is a module of this package of the same name (- is _), imported only when it is called."""
 
 EPILOG = """\
 example:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         # Only the command that was asked for is imported: `drtest --help` has to be there at once.
         if command == name:
-            import_module(f"drtest.cli.{command}").arguments(sub)
+            import_module(f"drtest.cli.{command.replace('-', '_')}").arguments(sub)
     options = parser.parse_args(words)
     from drtest.errors import DrtestError, UsageError
 
