@@ -94,6 +94,7 @@ def _write_log(path: str, page: bytes) -> None:
     with Path(path).open("r+b") as file:
         try:
             start = _Volume(file, _at(file, 0, 512)).log_start()
+            _at(file, start, 2 * len(page))  # a volume's broken numbers may point beyond its end
         except _BROKEN as problem:
             raise NtfsError(str(problem)) from problem
         file.seek(start)
@@ -105,7 +106,10 @@ def _write_log(path: str, page: bytes) -> None:
 def _at(file: BinaryIO, offset: int, count: int) -> bytes:
     if not 0 <= offset < _FARTHEST:
         raise NtfsError(f"it points to {offset}")
-    file.seek(offset)
+    try:
+        file.seek(offset)
+    except OSError as problem:  # no file is that long here, and no disk
+        raise NtfsError(f"it points to {offset}") from problem
     data = file.read(count)
     if len(data) < count:
         raise NtfsError(f"it ends before {offset + count}")

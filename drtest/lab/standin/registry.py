@@ -16,8 +16,8 @@ from drtest.lab.standin.times import filetime
 FOLDER = Path("Windows/System32/config")
 NAMES = ("SYSTEM", "SOFTWARE", "SAM", "SECURITY", "DEFAULT")
 SIZES: Mapping[str, int] = {**dict.fromkeys(NAMES, 8192), "SYSTEM": 12288}
-"""Bytes of a hive's bins: little, as all of it is written several times a second."""
-INTERVAL = 0.3
+"""Bytes of a hive's bins: little, as all of it is written every few seconds."""
+INTERVAL = 1.0
 """Seconds from one hive's write to the next one's."""
 
 SERVICES = "ControlSet001\\Services"

@@ -1,12 +1,12 @@
 """SOAP envelopes of WS-Management: what a request asks for, and how an answer looks."""
 
 import base64
+import html
 import re
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
-from xml.sax.saxutils import escape, quoteattr
 
 from drtest.lab.winrm.faults import FaultError
 
@@ -114,7 +114,7 @@ def answer(request: Request, body: str) -> bytes:
 
 def fault(message: str, problem: FaultError) -> bytes:
     """A fault as an answer."""
-    reason = escape(problem.reason)
+    reason = html.escape(problem.reason)
     body = (
         "<s:Fault><s:Code><s:Value>s:Receiver</s:Value>"
         f"<s:Subcode><s:Value>{problem.subcode}</s:Value></s:Subcode></s:Code>"
@@ -127,8 +127,8 @@ def fault(message: str, problem: FaultError) -> bytes:
 
 def _envelope(action: str, relates_to: str, body: str) -> bytes:
     head = (
-        f"<a:Action>{escape(action)}</a:Action><a:MessageID>uuid:{str(uuid.uuid4()).upper()}</a:MessageID>"
-        f"<a:To>{ADDRESSING}/role/anonymous</a:To><a:RelatesTo>{escape(relates_to)}</a:RelatesTo>"
+        f"<a:Action>{html.escape(action)}</a:Action><a:MessageID>uuid:{str(uuid.uuid4()).upper()}</a:MessageID>"
+        f"<a:To>{ADDRESSING}/role/anonymous</a:To><a:RelatesTo>{html.escape(relates_to)}</a:RelatesTo>"
     )
     return (
         f'<s:Envelope xml:lang="en-US" {_NAMESPACES}><s:Header>{head}</s:Header><s:Body>{body}</s:Body></s:Envelope>'
@@ -143,14 +143,14 @@ def created(shell: str, *, owner: str) -> str:
         f'<w:SelectorSet><w:Selector Name="ShellId">{shell}</w:Selector></w:SelectorSet>'
         "</a:ReferenceParameters></x:ResourceCreated>"
         f"<rsp:Shell><rsp:ShellId>{shell}</rsp:ShellId><rsp:ResourceUri>{COMMAND_SHELL}</rsp:ResourceUri>"
-        f"<rsp:Owner>{escape(owner)}</rsp:Owner><rsp:IdleTimeOut>PT7200.000S</rsp:IdleTimeOut>"
+        f"<rsp:Owner>{html.escape(owner)}</rsp:Owner><rsp:IdleTimeOut>PT7200.000S</rsp:IdleTimeOut>"
         "<rsp:InputStreams>stdin</rsp:InputStreams><rsp:OutputStreams>stdout stderr</rsp:OutputStreams></rsp:Shell>"
     )
 
 
 def output(command: str, pieces: Mapping[str, bytes], exit_code: int | None) -> str:
     """The body of a Receive: pieces of output, and the exit code where the command has ended."""
-    ident = quoteattr(command)
+    ident = f'"{html.escape(command)}"'
     body = "".join(
         f'<rsp:Stream Name="{name}" CommandId={ident}>{base64.b64encode(data).decode()}</rsp:Stream>'
         for name, data in pieces.items()

@@ -9,12 +9,12 @@ and its last line calls it with its arguments, JSON in base64. This module knows
 
 import base64
 import hashlib
+import html
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from xml.sax.saxutils import escape
 
 from drtest.lab.winrm.faults import not_windows
 from drtest.lab.winrm.shells import Command
@@ -143,5 +143,5 @@ def _clixml(words: str) -> bytes:
         '<Obj S="progress" RefId="0"><TN RefId="0"><T>System.Management.Automation.PSCustomObject</T>'
         '<T>System.Object</T></TN><MS><I64 N="SourceId">1</I64><PR N="Record"><AV>Preparing modules for first use.'
         "</AV><AI>0</AI><Nil /><PI>-1</PI><PC>-1</PC><T>Completed</T><SR>-1</SR><SD> </SD></PR></MS></Obj>"
-        f'<S S="Error">{escape(words)}_x000D__x000A_</S></Objs>'
+        f'<S S="Error">{html.escape(words, quote=False)}_x000D__x000A_</S></Objs>'
     ).encode()
