@@ -23,7 +23,7 @@ from drtest.verdict.covariates import NAMES as COVARIATES
 from drtest.verdict.evidence import Observation
 from drtest.verdict.statistics import percent
 from drtest.verdict.wording import counted, duration, listed
-from drtest.words import ROOT, SET, Verdict
+from drtest.words import ROOT, SET, Capture, Verdict
 
 BAD_FIRST = (Tone.UNUSABLE, Tone.UNKNOWN, Tone.USABLE)
 
@@ -191,6 +191,10 @@ def _objectives(
         goal = goals.get(name)
         measured = [cell[f"{name}_seconds"] for cell in cells if cell[f"{name}_seconds"] is not None]
         if goal is None:
+            continue
+        if name == "rpo" and not any(cell["capture"] == Capture.EXISTING for cell in cells):
+            # The age of a snapshot that was made a minute ago says nothing of the backups' schedule.
+            told.append((f"{what}: not judged, as the drill made its snapshots itself", True))
             continue
         if not measured:
             told.append((f"{what}: the objective is {duration(goal)}; nothing was measured", False))

@@ -47,7 +47,7 @@ trials: 3
 expect:
   - {server: win, volume: root, capture: running, verdict: unusable}
   - {verdict: usable}
-objectives: {rto: 30m}
+objectives: {rto: 30m, rpo: 24h}
 """
 FIRST = """\
 drill: first

@@ -284,6 +284,12 @@ def test_an_objective_is_not_met_by_those_that_never_came_up(windows: Path) -> N
     assert "missed in 2 trials where it never did" in page_of(windows).text
 
 
+def test_the_age_of_a_snapshot_that_the_drill_made_is_held_against_nobody(windows: Path) -> None:
+    page = page_of(windows)
+    assert "Age of the recovery point: not judged, as the drill made its snapshots itself" in page.text
+    assert "nothing was measured" not in page.text
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
