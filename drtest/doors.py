@@ -55,22 +55,47 @@ def load_plan(path: Path, *, target: str, config: Path | None) -> Plan:
 def _refuse_unbuilt(path: Path, scenario: Scenario) -> None:
     """Say before anything is created what this version can't carry out yet."""
     later = [
-        f"server {server.name} is {server.os}" for server in scenario.servers if server.os is not Os.LINUX
-    ]
-    later += [
         f"capture {capture}" for capture in scenario.captures if capture in (Capture.FROZEN, Capture.VSS)
     ]
     if later:
         raise UsageError(
             f"{path}: drtest {__version__} can't carry this out yet: {', '.join(later)}.",
-            remedy="It drills Linux servers, with the captures running, stopped and existing.",
+            remedy="Take it out of captures: running, stopped and existing can be carried out.",
         )
 
 
-def lab_up(*, on_lab: LabProgress, idle_minutes: float | None = None) -> "LabStatus":
-    """Bring the lab up, if this machine has what it needs.
+def lab_images(plans: Collection[Plan]) -> tuple[str, ...]:
+    """The images that the lab needs for some plans: of their servers, their scratch instances and their helpers.
+
+    A helper for Windows comes from an image of its own: see `drtest.drill.guests.COLLIDES`.
+    """
+    servers = [drill.server for one in plans for drill in one.drills]
+    systems = {server.os for server in servers}
+    names = {server.launch.image for server in servers if server.launch} | set(systems)
+    if Os.WINDOWS in systems:
+        names.add("windows-helper")
+    return tuple(sorted(names))
+
+
+def lab_up(
+    *,
+    on_lab: LabProgress,
+    idle_minutes: float | None = None,
+    images: Collection[str] = (Os.LINUX,),
+    pool: Mapping[str, float] | None = None,
+    seed: int | None = None,
+) -> "LabStatus":
+    """Bring the lab up with some images, if this machine has what it needs.
+
+    Args:
+        on_lab: told of the lab's coming up.
+        idle_minutes: it ends by itself after so long without a request; None for never.
+        images: what it must have.
+        pool: how strong the write pools of images are, by their names; others have what is theirs.
+        seed: what the write pools draw from; None for a number of the lab's own.
 
     Raises:
+        UsageError: it is up with other write pools.
         EnvironmentFailedError: it has not, or the lab did not come up.
     """
     from drtest.lab import control, install
@@ -80,12 +105,20 @@ def lab_up(*, on_lab: LabProgress, idle_minutes: float | None = None) -> "LabSta
             f"The lab needs {', '.join(package.name for package in missing)}, which this system has not.",
             remedy="`drtest lab install` installs what is missing, and says why each is needed.",
         )
-    return control.up(progress=on_lab, idle_minutes=idle_minutes)
+    return control.up(progress=on_lab, idle_minutes=idle_minutes, images=tuple(images), pool=pool, seed=seed)
 
 
 @contextmanager
-def open_target(name: str, *, config: Path | None, on_lab: LabProgress) -> Iterator[Target]:
+def open_target(
+    name: str, *, config: Path | None, on_lab: LabProgress, images: Collection[str] = ()
+) -> Iterator[Target]:
     """A target by name; the lab is brought up for as long as it is needed, if none is up.
+
+    Args:
+        name: the target's name.
+        config: the drtest.toml; None to look for it.
+        on_lab: told of the lab's coming up.
+        images: what the lab must have.
 
     Raises:
         UsageError: there is no such target.
@@ -96,7 +129,9 @@ def open_target(name: str, *, config: Path | None, on_lab: LabProgress) -> Itera
         return
     from drtest.lab import control
 
-    status = control.status() or lab_up(on_lab=on_lab, idle_minutes=IDLE_MINUTES)
+    status = control.status()
+    if status is None or not set(images) <= set(status.images):
+        status = lab_up(on_lab=on_lab, idle_minutes=IDLE_MINUTES, images=images)
     on_lab(f"up, by {status.accelerator.upper()}: {status.accelerator_reason}", 1.0)
     try:
         yield lab_target(asdict(status))
@@ -145,7 +180,7 @@ def open_run(
     ]
     chosen = [one for one in chosen if one.drills]
     _refuse_namesakes(chosen)
-    with open_target(target, config=config, on_lab=on_lab) as where:
+    with open_target(target, config=config, on_lab=on_lab, images=lab_images(chosen)) as where:
         folder = _folder(plans, chosen, target=target, out=out, resume=resume)
         run = Run(chosen, target=where, folder=folder, tell=tell, judged=judged, stop=stop)
         try:

@@ -23,6 +23,7 @@ class Door:
         self._session: Session | None = None
         self._display: Any = None
         self._errors: list[str] = []
+        self._unwritten = ""
         self._items = 0
 
     @property
@@ -53,6 +54,12 @@ class Door:
         self._session.on_stop = self._display.note
         self._display.__enter__()
 
+    def unwritten(self, error: OSError, out: Path) -> int:
+        """Take note of a page that could not be written, and give pytest's exit code in its place."""
+        what = error.filename or f"what belongs into {out}"
+        self._unwritten = f"{what} could not be written: {error.strerror}\n  Free some disk space."
+        return int(pytest.ExitCode.INTERNAL_ERROR)
+
     def close(self, code: int) -> int:
         """Show what came of it, and give the exit code of the design for pytest's."""
         from drtest.record.results import exit_code
@@ -60,7 +67,7 @@ class Door:
 
         if self._display is not None:
             self._display.__exit__(None, None, None)
-        for error in self._errors:
+        for error in filter(None, [*self._errors, self._unwritten]):
             print(f"drtest: {error}", file=sys.stderr)
         if self._session is not None and self._session.failure is not None:
             print(f"drtest: {self._session.failure}", file=sys.stderr)
@@ -85,7 +92,7 @@ class Door:
             print(f"drtest: stopped; {self._what_next(results)}", file=sys.stderr)
             return 130
         judgements = self._session.run.judgements if self._session else ()
-        failed = self._session is not None and self._session.failure is not None
+        failed = bool(self._unwritten) or (self._session is not None and self._session.failure is not None)
         return exit_code(judgements, environment_failed=failed or bool(results["leftovers"]))
 
     @property

@@ -99,10 +99,12 @@ def _pytest(files: list[Path], *, target: str, out: Path, options: argparse.Name
     door = Door(as_json=options.json)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = pytest.main(words, plugins=[door])
+        code = int(pytest.main(words, plugins=[door]))
+    except OSError as error:  # one of pytest's own pages, as junit.xml, found no room
+        code = door.unwritten(error, out)
     finally:
         signal.signal(signal.SIGTERM, before)
-    exit_code = door.close(int(code))
+    exit_code = door.close(code)
     if door.left_at_once:
         # Threads that wait for a guest or for the API would hold the process for as long as they wait.
         sys.stdout.flush()

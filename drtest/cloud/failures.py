@@ -37,6 +37,14 @@ def permanent(error: Exception) -> bool:
     return isinstance(error, NoCredentialsError) or code_of(error) in LOGIN | DENIED
 
 
+def in_doubt(error: Exception) -> bool:
+    """Whether a call may have been carried out though it failed: there was no answer, or trouble on the API's side.
+
+    What was refused, as for throttling, was not done (EC2 API Reference, Error codes: client and server errors).
+    """
+    return not isinstance(error, ClientError) or code_of(error) in OURS
+
+
 def explained(error: Exception) -> DrtestError | None:
     """An error of the API's, or on the way to it, in drtest's words; None for any other that is not drtest's own."""
     if isinstance(error, DrtestError):

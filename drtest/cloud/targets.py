@@ -174,9 +174,27 @@ class Target(Part):
         return self.login.linux
 
     @property
-    def login_ports(self) -> tuple[int, ...]:
-        """The ports on which guests are logged in to."""
-        return tuple(login.port for login in (self.login.linux, self.login.windows) if login)
+    def login_windows(self) -> WindowsLogin:
+        """How Windows servers are logged in to.
+
+        Raises:
+            UsageError: the target does not say.
+        """
+        if self.login.windows is None:
+            raise UsageError(
+                f"Target {self.name} does not say how Windows servers are logged in to.",
+                remedy=f"Add [targets.{self.name}.login.windows] with user and "
+                'password = {secret = "…"} to drtest.toml.',
+            )
+        return self.login.windows
+
+    def login_for(self, os: Os) -> LinuxLogin | WindowsLogin:
+        """How servers of an operating system are logged in to.
+
+        Raises:
+            UsageError: the target does not say.
+        """
+        return self.login_windows if os is Os.WINDOWS else self.login_linux
 
     def login_key_file(self, session: "Session | None" = None) -> Path:
         """The private key of the login to Linux servers, as a file.
@@ -189,6 +207,18 @@ class Target(Part):
             EnvironmentFailedError: AWS did not give it out.
         """
         return key_file(self.login_linux.key, session=session)
+
+    def login_password(self, session: "Session | None" = None) -> str:
+        """The password of the login to Windows servers.
+
+        Args:
+            session: for one that is kept in AWS.
+
+        Raises:
+            UsageError: the target names none, or it is not there.
+            EnvironmentFailedError: AWS did not give it out.
+        """
+        return resolve_secret(self.login_windows.password, session=session)
 
     def instance_type_for(self, os: Os) -> str:
         """The instance type of servers, scratch instances and helpers.
@@ -240,6 +270,8 @@ def lab_target(status: Mapping[str, Any]) -> Target:
     """
     images = {name: ImageRef(id=ami) for name, ami in status["images"].items()}
     stock = {os: images[os.value] for os in Os if os.value in images}
+    # A helper for Windows comes from an image of its own: equal disk signatures collide.
+    helpers = {os: images.get(f"{os}-helper", image) for os, image in stock.items()}
     return Target(
         name=LAB,
         region=status["region"],
@@ -251,10 +283,13 @@ def lab_target(status: Mapping[str, Any]) -> Target:
         ),
         images=images,
         scratch_images=stock,
-        helper_images=stock,
+        helper_images=helpers,
         key_name=status["key_name"],
         poll="500ms",
         login=Logins(
-            linux=LinuxLogin(key=SecretRef(file=str(status["key_file"])), address="public", port=2222)
+            linux=LinuxLogin(key=SecretRef(file=str(status["key_file"])), address="public", port=2222),
+            windows=WindowsLogin(
+                password=SecretRef(file=str(status["password_file"])), address="public", port=5986
+            ),
         ),
     )

@@ -1,4 +1,7 @@
-"""Blank data volumes: what a root is booted with when it did not come up with its own."""
+"""Blank data volumes: what a Linux root is booted with when it did not come up with its own.
+
+No other system needs that: see `drtest.drill.guests.NEEDS_ITS_VOLUMES`.
+"""
 
 from drtest.cloud.resources import Snapshot, Volume
 from drtest.drill.login import login
@@ -8,7 +11,7 @@ from drtest.drill.site import Site
 from drtest.drill.standby import HELPER, running, standby
 from drtest.guest import linux
 from drtest.verdict.evidence import Copy
-from drtest.words import ROOT, Os
+from drtest.words import ROOT
 
 
 def blanks(source: Source, *, point: Point, token: str, site: Site) -> dict[str, str]:
@@ -37,7 +40,7 @@ def blanks(source: Source, *, point: Point, token: str, site: Site) -> dict[str,
         deadline=site.scenario.deadlines.volume,
         what="the blank volumes to be available",
     )
-    helper = standby(HELPER, os=Os.LINUX, type_=source.type, site=site).id
+    helper = standby(HELPER, type_=source.type, site=site).id
     running(helper, site=site, what="the helper")
     attach(dict(zip(ATTACH_DEVICES, made.values(), strict=False)), instance=helper, site=site)
     with login(helper, deadline=site.scenario.deadlines.boot, site=site) as guest:

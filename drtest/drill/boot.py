@@ -13,21 +13,24 @@ from typing import Any
 from drtest.cloud.resources import Status
 from drtest.cloud.wait import CancelledError
 from drtest.drill.blanks import blanks
-from drtest.drill.login import Console, login
+from drtest.drill.guests import programs
+from drtest.drill.login import Console, LoggedIn, login
 from drtest.drill.points import Point, Source
 from drtest.drill.restore import copies, delete, detach, swap_root
 from drtest.drill.site import Site
 from drtest.drill.standby import SCRATCH, running, standby, stopped
 from drtest.errors import EnvironmentFailedError
-from drtest.guest import linux
-from drtest.guest.ssh import SshGuest, same_key
+from drtest.guest.host_keys import same_key
 from drtest.guest.transport import GuestError
 from drtest.verdict.console import PATTERNS, Kind
 from drtest.verdict.evidence import Copy
-from drtest.words import ROOT, Os
+from drtest.words import ROOT
 
-_PATIENCE = 20.0
-"""Seconds that a server has after its console has shown such a pattern: some shells go on by themselves."""
+_PATIENCE = {Kind.ROOT: 6.0, Kind.SYSTEM: 20.0}
+"""Seconds that a server has after its console has shown a pattern of this kind.
+
+A kernel that panicked says the rest of it and no more; some shells go on by themselves.
+"""
 
 
 def boot(source: Source, *, point: Point, token: str, site: Site) -> bool:
@@ -40,7 +43,7 @@ def boot(source: Source, *, point: Point, token: str, site: Site) -> bool:
         DrtestError: it could not be restored.
     """
     begun = time.monotonic()
-    scratch = standby(SCRATCH, os=Os.LINUX, type_=source.type, site=site).id
+    scratch = standby(SCRATCH, type_=source.type, site=site).id
     volumes = copies(point, copy=Copy.B, token=token, zone=source.zone, site=site)
     swap_root(volumes, scratch=scratch, source=source, site=site)
     phases: dict[str, float | None] = {"restore": time.monotonic() - begun, "initialise": None}
@@ -64,7 +67,7 @@ def boot_with_blanks(source: Source, *, point: Point, token: str, site: Site) ->
     Raises:
         DrtestError: it could not be restored.
     """
-    scratch = standby(SCRATCH, os=Os.LINUX, type_=source.type, site=site).id
+    scratch = standby(SCRATCH, type_=source.type, site=site).id
     root = copies(point, copy=Copy.B, token=token, zone=source.zone, site=site, only=(ROOT,))
     volumes = {**root, **blanks(source, point=point, token=token, site=site)}
     swap_root(volumes, scratch=scratch, source=source, site=site)
@@ -75,7 +78,7 @@ def boot_with_blanks(source: Source, *, point: Point, token: str, site: Site) ->
 
 
 def _visit(
-    guest: SshGuest,
+    guest: LoggedIn,
     console: Console,
     *,
     scratch: str,
@@ -86,7 +89,7 @@ def _visit(
 ) -> None:
     """Ask all that there is to ask of a copy that came up, and first of all which machine it is."""
     with guest:
-        seen = linux.booted(guest, deadline=site.scenario.deadlines.checks)
+        seen = programs(site.os).booted(guest, deadline=site.scenario.deadlines.checks)
     for each in seen:
         data = each.data
         if each.probe == "boot.identity":
@@ -106,19 +109,17 @@ def _put_away(volumes: Mapping[str, str], *, scratch: str, site: Site) -> None:
 
 def _start(
     scratch: str, *, what: str, source: Source, point: Point, site: Site, phases: dict[str, float | None]
-) -> tuple[SshGuest | None, Console]:
+) -> tuple[LoggedIn | None, Console]:
     """Start the scratch instance and log in; what it showed is observed either way."""
     deadline = site.scenario.deadlines.boot
     site.stage("boot", f"{point.name}: copy B with {what}")
     begun, started_at = time.monotonic(), _now()
     seen: dict[str, Any] = {"running_at": None, "answered_at": None, "error": "", "reachable": False}
-    fatal_since: list[float] = []
-    console = Console(scratch, site=site, on_text=lambda text: _watch(text, fatal_since))
+    hopeless_from: dict[Kind, float] = {}
+    console = Console(scratch, site=site, on_text=lambda text: _watch(text, hopeless_from))
 
     def hopeless() -> bool:
-        return site.stop.asked.is_set() or (
-            bool(fatal_since) and time.monotonic() - fatal_since[0] > _PATIENCE
-        )
+        return site.stop.asked.is_set() or any(time.monotonic() > moment for moment in hopeless_from.values())
 
     guest = None
     try:
@@ -151,7 +152,7 @@ def _start(
             "screenshot": _screenshot(scratch, name=f"{name}.jpg", site=site),
         },
         copy=Copy.CLOUD,
-        command=f"ec2 StartInstances {scratch}, then ssh",
+        command=f"ec2 StartInstances {scratch}, then a login",
         point=point,
     )
     return guest, console
@@ -168,9 +169,9 @@ def matches(console: str) -> tuple[Mapping[str, str], ...]:
     return tuple(islice(found, 20))
 
 
-def _watch(text: str, fatal_since: list[float]) -> None:
-    if not fatal_since and any(PATTERNS[match["pattern"]] is not Kind.HARMLESS for match in matches(text)):
-        fatal_since.append(time.monotonic())
+def _watch(text: str, hopeless_from: dict[Kind, float]) -> None:
+    for kind in {PATTERNS[match["pattern"]] for match in matches(text)} & set(_PATIENCE):
+        hopeless_from.setdefault(kind, time.monotonic() + _PATIENCE[kind])
 
 
 def _statuses(scratch: str, *, patient: bool, site: Site) -> dict[str, str]:
@@ -209,7 +210,7 @@ def _identity(
     scratch: str,
     volumes: Mapping[str, str],
     source: Source,
-    guest: SshGuest,
+    guest: LoggedIn,
     console: Console,
 ) -> dict[str, Any]:
     """What the guest says of itself, beside what it must be."""

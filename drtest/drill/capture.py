@@ -8,21 +8,24 @@ import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from drtest.cloud.failures import explained, permanent
+from drtest.cloud.failures import explained, in_doubt, permanent
 from drtest.cloud.resources import Instance, Snapshot
-from drtest.cloud.tags import STOPPED_BY
+from drtest.cloud.tags import STOPPED_BY, Ownership
 from drtest.cloud.wait import CancelledError
 from drtest.drill.cleanup import broom
+from drtest.drill.guests import programs
 from drtest.drill.login import login
 from drtest.drill.points import Point, Source
 from drtest.drill.preflight import allow, still_claimed
 from drtest.drill.site import Site
 from drtest.errors import EnvironmentFailedError
-from drtest.guest import canary, linux
+from drtest.guest import canary
 from drtest.verdict.evidence import Copy, Observation
 from drtest.words import Capture
 
 _TRIES = 6
+_LOOKS = 6
+"""How often snapshots whose making is in doubt are looked for: over five of the target's `poll`s."""
 _LONGEST_PAUSE = 30.0
 """Seconds between two requests for snapshots: all tries together stay well below what a load has to spare."""
 
@@ -154,7 +157,7 @@ def _loaded(source: Source, *, point: Point, site: Site) -> tuple[Point, Observa
         login(
             source.instance, known=source.host_keys, deadline=site.scenario.deadlines.boot, site=site
         ) as guest,
-        linux.load(
+        programs(site.os).load(
             guest,
             places=source.places,
             series=point.series,
@@ -266,7 +269,8 @@ def _snapshot(source: Source, *, point: Point, site: Site) -> tuple[Point, Obser
 def _requested(source: Source, *, point: Point, site: Site) -> tuple[datetime, list[Snapshot], str]:
     """Ask for the snapshots: when that was, what it made, and what went wrong though they were made.
 
-    The call is not retried below: each try is a moment of its own, and so has its own time and its own key.
+    The call is not retried below: each try is a moment of its own, and so has its own time and its own key; what was
+    acknowledged until the try that succeeded has to be in it.
 
     Raises:
         EnvironmentFailedError: it was refused, again and again or for good.
@@ -286,10 +290,8 @@ def _requested(source: Source, *, point: Point, site: Site) -> tuple[datetime, l
             wrong = explained(failure)
             if wrong is None or wrong is failure or permanent(failure):
                 raise
-            # The reply can be lost after the deed: what carries this try's key was made by this request.
-            found = site.ec2.owned(Snapshot, run=site.run, key=ownership.key)
-            if {item.volume for item in found} >= set(source.volumes.values()):
-                return requested, [site.ec2.adopt(item, ownership) for item in found], wrong.seen
+            if in_doubt(failure) and (found := _made_all_the_same(source, ownership, site=site)):
+                return requested, found, wrong.seen
             site.stage("capture", f"{point.name}: {wrong.seen}")
             if turn == _TRIES:
                 raise wrong from None
@@ -297,6 +299,24 @@ def _requested(source: Source, *, point: Point, site: Site) -> tuple[datetime, l
                 raise CancelledError("The run is being stopped.") from None
         else:
             return requested, made, ""
+
+
+def _made_all_the_same(source: Source, ownership: Ownership, *, site: Site) -> list[Snapshot]:
+    """The snapshots of a request whose reply was lost after the deed: what carries its key was made by it.
+
+    It is looked for some times: a new snapshot can be unseen for a moment (EC2 API Reference, Eventual consistency),
+    and another one would be of a later moment.
+
+    Returns:
+        One of each volume; none where they are not all there.
+    """
+    for look in range(_LOOKS):
+        if look and site.stop.asked.wait(site.target.poll_seconds):
+            raise CancelledError("The run is being stopped.")
+        found = site.ec2.owned(Snapshot, run=site.run, key=ownership.key)
+        if {item.volume for item in found} >= set(source.volumes.values()):
+            return [site.ec2.adopt(item, ownership) for item in found]
+    return []
 
 
 def _iso(when: datetime) -> str:

@@ -11,12 +11,16 @@ import fcntl
 import json
 import logging
 import os
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -27,7 +31,7 @@ from drtest.guest.transport import GuestCancelledError
 
 T = TypeVar("T")
 
-STATE_VERSION = "1"
+STATE_VERSION = "2"
 """Of the steps and what they give: raise it when an older run can't be resumed by newer code."""
 
 _DEFECT = "This is a defect of drtest: please report it, with the log."
@@ -91,6 +95,43 @@ def run_plainly(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part(Generic[T]):
+    """One of the things that a step does at once; see `Step` for what is said of each."""
+
+    name: str
+    function: Callable[[], T]
+    gives: type[T]
+    on_failure: Callable[[DrtestError], None] = lambda _: None
+
+
+def together(step: Step, parts: Sequence[Part[Any]]) -> tuple[Callable[[], Any], ...]:
+    """Do several things at once, as one step: a run that is killed in its middle does all of them anew.
+
+    Args:
+        step: runs it.
+        parts: the things; one that fails takes no other down.
+
+    Returns:
+        For each part what gives its result, or raises the `StepFailedError` that it ended with.
+    """
+    adapters = [TypeAdapter(part.gives) for part in parts]
+
+    def all_of_them() -> list[dict[str, Any]]:
+        with ThreadPoolExecutor(max_workers=len(parts), thread_name_prefix="part") as lines:
+            begun = [
+                lines.submit(_closed, part.function, adapter=adapter, on_failure=part.on_failure)
+                for part, adapter in zip(parts, adapters, strict=True)
+            ]
+            return [one.result() for one in begun]
+
+    kept = step(", ".join(part.name for part in parts), all_of_them, gives=list[dict[str, Any]])
+    return tuple(
+        partial(_opened, part.name, one, adapter)
+        for part, one, adapter in zip(parts, kept, adapters, strict=True)
+    )
+
+
 def _closed(
     function: Callable[[], T], *, adapter: TypeAdapter[T], on_failure: Callable[[DrtestError], None]
 ) -> dict[str, Any]:
@@ -111,7 +152,7 @@ def _closed(
 def _failure(error: Exception) -> DrtestError:
     if known := explained(error):
         return known
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _no_room(error):
         return EnvironmentFailedError(
             f"The disk of this machine is full: {error}.", remedy="Make room on it, then run the drill again."
         )
@@ -123,6 +164,13 @@ def _opened(name: str, kept: Mapping[str, Any], adapter: TypeAdapter[T]) -> T:
     if "failed" in kept:
         raise StepFailedError(step=name, **kept["failed"])
     return adapter.validate_python(kept["gave"])
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether a disk is full: in the words of the system, or in those of SQLite, which come wrapped."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 class Engine:
@@ -162,7 +210,8 @@ class Engine:
 
         self._state.touch(mode=0o600)
         for logger in ("dbos", "sqlalchemy"):
-            logging.getLogger(logger).setLevel(logging.ERROR)
+            # What goes wrong comes to us as an exception, and is told once, in words.
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         Engine._current = self
         DBOS(
             config={
@@ -171,7 +220,7 @@ class Engine:
                 "executor_id": self._run,
                 "application_version": STATE_VERSION,
                 "serializer": Json(),
-                "log_level": "ERROR",
+                "log_level": "CRITICAL",
                 "use_listen_notify": False,
             }
         )
@@ -230,14 +279,21 @@ class Engine:
         try:
             return self._drills[name](step)
         except Exception as error:
-            # An error can't be kept as JSON: the workflow would have no end that DBOS can record.
-            return {"error": str(_failure(error))}
+            # An error can't be kept as JSON: the workflow would have no end that DBOS can record. Where the disk of its
+            # state is full it has none in any case, and nobody may wait for it.
+            outcome = {"error": str(_failure(error))}
+            self._end(name, outcome)
+            return outcome
 
     def _follow(self, name: str, handle: Any) -> None:
         try:
-            self._outcomes[name] = handle.get_result(polling_interval_sec=0.5)
+            outcome = handle.get_result(polling_interval_sec=0.5)
         except Exception as error:
-            self._outcomes[name] = {"error": f"{type(error).__name__}: {error}"}
+            outcome = {"error": f"{type(error).__name__}: {error}"}
+        self._end(name, outcome)
+
+    def _end(self, name: str, outcome: Any) -> None:
+        self._outcomes[name] = outcome
         self._finished[name].set()
 
 

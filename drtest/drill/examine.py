@@ -2,14 +2,15 @@
 
 from contextlib import suppress
 
+from drtest.drill.guests import programs
 from drtest.drill.login import login
 from drtest.drill.points import Point, Source
 from drtest.drill.restore import ATTACH_DEVICES, attach, copies, delete, detach
 from drtest.drill.site import Site
 from drtest.drill.standby import HELPER, discard, running, standby
-from drtest.guest import linux
+from drtest.guest.linux import CanaryToFind, VolumeToExamine
 from drtest.verdict.evidence import Copy
-from drtest.words import ROOT, Os
+from drtest.words import ROOT
 
 
 def examine(source: Source, *, point: Point, token: str, site: Site) -> None:
@@ -19,15 +20,15 @@ def examine(source: Source, *, point: Point, token: str, site: Site) -> None:
         DrtestError: it could not be restored or examined; a helper that failed is thrown away.
     """
     volumes = copies(point, copy=Copy.A, token=token, zone=source.zone, site=site)
-    helper = standby(HELPER, os=Os.LINUX, type_=source.type, site=site).id
+    helper = standby(HELPER, type_=source.type, site=site).id
     running(helper, site=site, what="the helper")
     try:
         with login(helper, deadline=site.scenario.deadlines.boot, site=site) as guest:
             # Nothing may assemble or mount what comes, before it is attached.
-            seen = list(linux.helper(guest, deadline=site.scenario.deadlines.checks))
+            seen = list(programs(site.os).helper(guest, deadline=site.scenario.deadlines.checks))
             site.stage("examine", f"{point.name}: copy A on the helper")
             attach(dict(zip(ATTACH_DEVICES, volumes.values(), strict=False)), instance=helper, site=site)
-            seen += linux.offline(
+            seen += programs(site.os).offline(
                 guest,
                 volumes=_to_examine(source, volumes, point=point),
                 deadline=site.scenario.deadlines.checks,
@@ -58,13 +59,13 @@ def examine(source: Source, *, point: Point, token: str, site: Site) -> None:
     delete(list(volumes.values()), site=site)
 
 
-def _to_examine(source: Source, volumes: dict[str, str], *, point: Point) -> dict[str, linux.VolumeToExamine]:
+def _to_examine(source: Source, volumes: dict[str, str], *, point: Point) -> dict[str, VolumeToExamine]:
     return {
-        name: linux.VolumeToExamine(
+        name: VolumeToExamine(
             volume_id=volume,
             filesystem=source.places[name].filesystem if name in source.places else "",
             uuid=source.places[name].uuid if name in source.places else "",
-            canary=linux.CanaryToFind(
+            canary=CanaryToFind(
                 volume_id=source.volumes[name], inside=source.places[name].inside, series=point.series
             )
             if point.series and name in source.places

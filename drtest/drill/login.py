@@ -1,18 +1,30 @@
 """Logging in to a server: as the target says, and only to a machine that proves which one it is."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias, TypedDict
 
 from drtest.cloud.ec2 import GONE_STATES
 from drtest.cloud.failures import explained
 from drtest.cloud.resources import Instance
+from drtest.cloud.targets import WindowsLogin
+from drtest.drill.guests import keys_from_console
 from drtest.drill.site import Site
 from drtest.errors import EnvironmentFailedError
-from drtest.guest.ssh import SshGuest, connect, host_keys_from_console, known_hosts
-from drtest.guest.transport import UnreachableError
+from drtest.guest.ssh import SshGuest, known_hosts
+from drtest.guest.ssh import connect as connect_by_ssh
+from drtest.guest.transport import GuestCancelledError, GuestError, HostKeyError, UnreachableError
+from drtest.guest.winrm import connect as connect_by_winrm
+from drtest.guest.winrm_shells import WinrmGuest
 
 _CONSOLE_EVERY = 3.0
 """Seconds between two looks at a console while a server boots."""
+_BETWEEN_TRIES = 0.5
+"""Seconds until a certificate that nothing has vouched for is tried again: a console lags."""
+
+LoggedIn: TypeAlias = SshGuest | WinrmGuest
+"""A guest that has let us in; close it, or use it as a context."""
 
 
 class Console:
@@ -47,7 +59,7 @@ class Console:
             except Exception as error:
                 # What it showed before still holds, and the next look may succeed.
                 self.trouble = str(explained(error) or error)
-            self.keys = host_keys_from_console(self.text) or self.keys
+            self.keys = keys_from_console(self.text, os=self._site.os) or self.keys
             self._on_text(self.text)
         return self.text
 
@@ -66,8 +78,8 @@ def login(
     site: Site,
     console: Console | None = None,
     cancelled: Callable[[], bool] | None = None,
-) -> SshGuest:
-    """Log in to a Linux server over SSH, as soon as it answers.
+) -> LoggedIn:
+    """Log in to a server of this drill as soon as it answers: to Linux over SSH, to Windows over WinRM.
 
     Args:
         instance: its id; it is asked for its address.
@@ -82,8 +94,9 @@ def login(
     Raises:
         GuestError: it did not answer, was another machine, or refused the login.
         EnvironmentFailedError: it was terminated, or has no address of the kind that the target names.
+        UsageError: the target does not say how such servers are logged in to.
     """
-    settings = site.target.login_linux
+    settings = site.target.login_for(site.os)
     seen: Instance = site.ec2.instance(instance)
     if seen.state in GONE_STATES:
         raise EnvironmentFailedError(
@@ -94,19 +107,26 @@ def login(
     if not address:
         raise EnvironmentFailedError(
             f"Instance {instance} has no {settings.address} address.",
-            remedy=f"Set login.linux.address of target {site.target.name} to the address that the runner reaches.",
+            remedy=f"Set login.{site.os}.address of target {site.target.name} to the address that the runner reaches.",
         )
     console = console or Console(instance, site=site)
-    accepted = (*known, *(() if ours else known_hosts(address, port=settings.port)))
+    cancelled = cancelled or site.stop.asked.is_set
+
+    def keys() -> tuple[str, ...]:
+        return (*known, *console.host_keys())
+
     try:
-        return connect(
+        if isinstance(settings, WindowsLogin):
+            return _by_winrm(address, settings, keys=keys, deadline=deadline, site=site, cancelled=cancelled)
+        remembered = () if ours else known_hosts(address, port=settings.port)
+        return connect_by_ssh(
             address,
             port=settings.port,
             user=settings.user,
             key_file=site.key_file,
-            host_keys=lambda: (*accepted, *console.host_keys()),
+            host_keys=lambda: (*remembered, *keys()),
             deadline=deadline,
-            cancelled=cancelled or site.stop.asked.is_set,
+            cancelled=cancelled,
         )
     except UnreachableError as error:
         if not console.trouble:
@@ -115,3 +135,65 @@ def login(
             f"{error.seen}; its console, which shows its host keys, could not be read: {console.trouble}",
             remedy=error.remedy,
         ) from None
+
+
+class _Proof(TypedDict, total=False):
+    """What a certificate is accepted by."""
+
+    fingerprint: str
+    ca: Path
+
+
+def _by_winrm(
+    address: str,
+    settings: WindowsLogin,
+    *,
+    keys: Callable[[], Sequence[str]],
+    deadline: float,
+    site: Site,
+    cancelled: Callable[[], bool],
+) -> WinrmGuest:
+    """Log in by one proof after the other: a restored server has its source's certificate, any other one its own."""
+    ends = time.monotonic() + deadline
+    place = f"{address}:{settings.port}"
+    inside = False
+
+    def looking() -> bool:
+        # While it boots its console is looked at: it tells of a boot that fails, and of its certificate.
+        if not inside:
+            keys()
+        return cancelled()
+
+    last: GuestError = UnreachableError(f"{place} did not answer: no certificate of it is known yet")
+    while True:
+        for proof in _proofs(settings, keys()):
+            try:
+                guest = connect_by_winrm(
+                    address,
+                    port=settings.port,
+                    user=settings.user,
+                    password=site.password,
+                    deadline=max(0.1, ends - time.monotonic()),
+                    cancelled=looking,
+                    **proof,
+                )
+            except HostKeyError as error:
+                last = error
+            else:
+                inside = True
+                return guest
+        if time.monotonic() + _BETWEEN_TRIES >= ends:
+            raise last
+        if looking() or site.stop.asked.wait(_BETWEEN_TRIES):
+            raise GuestCancelledError(f"connecting to {place} was cancelled")
+
+
+def _proofs(settings: WindowsLogin, keys: Sequence[str]) -> Iterator[_Proof]:
+    """The newest key first: a console keeps those of earlier boots."""
+    pins = [key.partition(" ")[2] for key in reversed(keys)]
+    if settings.fingerprint:
+        pins.append(settings.fingerprint)
+    for pin in dict.fromkeys(pins):
+        yield {"fingerprint": pin}
+    if settings.ca:
+        yield {"ca": Path(settings.ca)}

@@ -1,9 +1,13 @@
 """Preflight: a source that is not ours is worked on only if it will come back as it was."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from drtest.cloud.ec2 import Ec2
 from drtest.cloud.guard import Permission
 from drtest.cloud.resources import Instance
 from drtest.cloud.tags import CLAIMED_BY, STOPPED_BY
+from drtest.drill.guests import COLLIDES
 from drtest.drill.site import Site
 from drtest.errors import UsageError
 from drtest.scenario.model import Server
@@ -57,6 +61,50 @@ def preflight(source: Instance, *, stops: bool, server: Server, ec2: Ec2) -> tup
             f"Its public address {source.public_address} is not an Elastic IP: it will have another after the stop."
         )
     return tuple(notes)
+
+
+def preflight_inside(system: Mapping[str, Any], *, server: Server) -> None:
+    """Refuse a server whose copies could not be read on another machine, by what it says of itself.
+
+    Args:
+        system: the data of its ``baseline.system``; only Windows tells of hibernation and BitLocker.
+        server: what the scenario says of it.
+
+    Raises:
+        UsageError: it hibernates, or BitLocker protects a volume of it.
+    """
+    if system.get("hibernation"):
+        raise UsageError(
+            f"Server {server.name} has hibernation enabled: what a hibernated Windows has not written to its disks is"
+            " in no snapshot of its volumes.",
+            remedy="Switch it off on the server (`powercfg /hibernate off`), or prove the backup of another.",
+        )
+    if protected := [str(letter) for letter in system.get("bitlocker") or ()]:
+        raise UsageError(
+            f"BitLocker protects {', '.join(protected)} of server {server.name}: keys that its TPM holds open a volume"
+            " on that instance alone (EC2 User Guide, NitroTPM considerations): no copy could be examined or booted.",
+            remedy="Suspend it for the drill (`manage-bde -protectors -disable C:`), or prove the backup of another.",
+        )
+
+
+def preflight_helper(image: str, *, site: Site) -> None:
+    """Refuse a helper that can't tell its own disk from a copy of the source's.
+
+    Args:
+        image: the AMI that the source came from.
+        site: the target's images.
+
+    Raises:
+        UsageError: it comes from the same image.
+    """
+    if site.os in COLLIDES and site.images.helper(site.os) == image:
+        raise UsageError(
+            f"Server {site.server} and its helper come from one image, {image}: their disks have the same signature,"
+            " and Windows changes that of a copy which collides with its own (EC2 User Guide, Disk signature"
+            " collision).",
+            remedy=f"Name another image in [targets.{site.target.name}.helper_images] {site.os} of drtest.toml: of"
+            " another release of Windows, say.",
+        )
 
 
 def claim(source: Instance, *, server: Server, stops: bool, site: Site) -> None:

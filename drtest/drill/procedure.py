@@ -3,20 +3,21 @@
 1. prepare: find or launch the source; note how it is before anything is done to it.
 2. For each recovery point:
    a. capture: load the source with the canary, and snapshot all its volumes at one moment;
-   b. prove: restore two copies, examine one offline and boot the other.
+   b. prove: restore two copies, examine one offline and boot the other, while the next recovery point is made.
 3. clean: start a stopped source first, then delete all that was created.
 
-Each numbered thing is a durable step: a killed run goes on after the last one that was finished. A step can run
-twice; it then begins by dropping what its first run left half-made.
+Each of these is a durable step, a proof together with the capture beside it: a killed run goes on after the last one
+that was finished. A step can run twice; it then begins by dropping what its first run left half-made.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from drtest.cloud.wait import CancelledError
 from drtest.drill.capture import load_and_capture, pick
 from drtest.drill.cleanup import Leftover, clean
-from drtest.drill.engine import Step, StepFailedError
+from drtest.drill.engine import Part, Step, StepFailedError, together
 from drtest.drill.points import Point, Source
 from drtest.drill.prepare import prepare
 from drtest.drill.prove import prove
@@ -62,27 +63,7 @@ def drill(plan: DrillPlan, *, site: Site, step: Step) -> Outcome:
             gives=Source,
             on_failure=partial(_note, site, "prepare", None),
         )
-        for capture, trial in plan.points:
-            wanted = Point(capture=capture, trial=trial, attempt="", snapshots={})
-            try:
-                point = step(
-                    f"capture {wanted.name}",
-                    partial(_CAPTURES.get(capture, load_and_capture), source, wanted=wanted, site=site),
-                    gives=Point,
-                    on_failure=partial(_note, site, "capture", wanted),
-                )
-                step(
-                    f"prove {wanted.name}",
-                    partial(prove, source, point=point, boots=plan.boots, site=site),
-                    gives=bool,
-                    on_failure=partial(_note, site, "restore", point),
-                )
-            except StepFailedError as failed:
-                # One recovery point that could not be made or proven says nothing about the next.
-                failures.append(failed)
-                if failed.cancelled:
-                    break
-            site.settled(capture, trial)
+        failures += _points(plan, source, site=site, step=step)
     except StepFailedError as failed:
         failures.append(failed)
     finally:
@@ -95,6 +76,61 @@ def drill(plan: DrillPlan, *, site: Site, step: Step) -> Outcome:
         ),
         cancelled=any(failed.cancelled for failed in failures),
         leftovers=leftovers,
+    )
+
+
+def _points(plan: DrillPlan, source: Source, *, site: Site, step: Step) -> list[StepFailedError]:
+    """Make each recovery point, and prove it while the next is made.
+
+    The source and the copies have nothing to do with each other, and most of either's time is spent waiting.
+
+    Returns:
+        What failed: one recovery point that could not be made or proven says nothing about the next.
+    """
+    failures: list[StepFailedError] = []
+    made: Point | None = None
+    for next_ in (*plan.points, None):
+        wanted = Point(capture=next_[0], trial=next_[1], snapshots={}) if next_ else None
+        parts: list[tuple[Point, Part[Any]]] = []
+        if made is not None:
+            parts.append((made, _proof(source, made, boots=plan.boots, site=site)))
+        if wanted is not None:
+            parts.append((wanted, _capture(source, wanted, site=site)))
+        if not parts:
+            break
+        made = None
+        for (point, _), result in zip(parts, together(step, [part for _, part in parts]), strict=True):
+            try:
+                given = result()
+            except StepFailedError as failed:
+                failures.append(failed)
+                if failed.cancelled:
+                    continue
+            else:
+                if point is wanted:
+                    made = given
+                    continue
+            site.settled(point.capture, point.trial)
+        if any(failed.cancelled for failed in failures):
+            break
+    return failures
+
+
+def _capture(source: Source, wanted: Point, *, site: Site) -> Part[Point]:
+    return Part(
+        name=f"capture {wanted.name}",
+        function=partial(_CAPTURES.get(wanted.capture, load_and_capture), source, wanted=wanted, site=site),
+        gives=Point,
+        on_failure=partial(_note, site, "capture", wanted),
+    )
+
+
+def _proof(source: Source, point: Point, *, boots: bool, site: Site) -> Part[bool]:
+    return Part(
+        name=f"prove {point.name}",
+        function=partial(prove, source, point=point, boots=boots, site=site),
+        gives=bool,
+        on_failure=partial(_note, site, "restore", point),
     )
 
 

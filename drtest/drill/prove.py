@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from drtest.drill.boot import boot, boot_with_blanks
 from drtest.drill.examine import examine
+from drtest.drill.guests import NEEDS_ITS_VOLUMES
 from drtest.drill.points import Point, Source
 from drtest.drill.restore import drop_copies
 from drtest.drill.site import Site
@@ -37,6 +38,6 @@ def prove(source: Source, *, point: Point, boots: bool, site: Site) -> bool:
     # Both have ended; the first failure is the step's, after both have left their evidence.
     offline.result()
     came_up = booted is None or booted.result()
-    if not came_up and len(point.snapshots) > 1 and source.places:
+    if not came_up and len(point.snapshots) > 1 and source.places and site.os in NEEDS_ITS_VOLUMES:
         boot_with_blanks(source, point=point, token=secrets.token_hex(3), site=site)
     return True

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,7 +26,7 @@ from drtest.record.results import results, write
 from drtest.scenario.plan import Cell, DrillPlan, Plan
 from drtest.verdict.evidence import Copy, Judgement
 from drtest.verdict.judge import judge, not_judged
-from drtest.words import Capture
+from drtest.words import Capture, Os
 
 
 class Run:
@@ -75,7 +76,9 @@ class Run:
         guard.watch(clients.ec2.meta.events)
         guard.watch(clients.unretried.meta.events)
         ec2 = Ec2(clients.ec2, unretried=clients.unretried, guard=guard, on_created=self._created)
-        key_file = self.target.login_key_file(clients.session)
+        systems = {one.server.os for one in self._drills.values()}
+        key_file = self.target.login_key_file(clients.session) if Os.LINUX in systems else Path()
+        password = self.target.login_password(clients.session) if Os.WINDOWS in systems else ""
         poller = Poller(ec2, interval=self.target.poll_seconds, cancelled=self.stop.asked.is_set)
         cleaner = Poller(ec2, interval=self.target.poll_seconds, cancelled=self.stop.insisted.is_set)
         images = Images(self.target, ec2=ec2, clients=clients)
@@ -98,6 +101,7 @@ class Run:
                     cleaner=cleaner,
                     images=images,
                     key_file=key_file,
+                    password=password,
                     folder=self.folder,
                     stop=self.stop,
                     tell=self._tell,

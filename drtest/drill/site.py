@@ -17,7 +17,7 @@ from drtest.record.folder import RunFolder
 from drtest.record.ledger import Resource
 from drtest.scenario.model import Scenario, Server
 from drtest.verdict.evidence import Copy, Observation
-from drtest.words import Capture
+from drtest.words import Capture, Os
 
 SOURCE = "source"
 """The ledger's word for a source that is not the run's: it is never deleted."""
@@ -55,6 +55,7 @@ class Site:
         cleaner: waits for it while cleaning up; gives up when stopping was insisted on.
         images: the AMIs that the target names.
         key_file: of the login to Linux servers.
+        password: of the login to Windows servers.
         folder: what the run leaves.
         stop: how the run is stopped.
         tell: told of progress.
@@ -70,6 +71,7 @@ class Site:
     cleaner: Poller
     images: Images
     key_file: Path
+    password: str = field(repr=False)
     folder: RunFolder
     stop: Stop
     tell: Callable[[Progress], None]
@@ -79,6 +81,11 @@ class Site:
     def plan_of_server(self) -> Server:
         """What the scenario says of this drill's server."""
         return next(server for server in self.scenario.servers if server.name == self.server)
+
+    @property
+    def os(self) -> Os:
+        """The operating system of its server, and so of all its guests: no Linux volume goes to a Windows helper."""
+        return self.plan_of_server.os
 
     def ownership(self, key: str, *, purpose: str) -> Ownership:
         """The ownership of a resource of this drill; ``key`` without the drill's name."""

@@ -5,7 +5,6 @@ from typing import Any
 from drtest.cloud.resources import Instance
 from drtest.drill.site import Site
 from drtest.errors import EnvironmentFailedError
-from drtest.words import Os
 
 HELPER = "helper"
 SCRATCH = "scratch"
@@ -19,7 +18,7 @@ def isolation(site: Site) -> str:
     return site.ec2.create_security_group(
         site.ownership("isolation", purpose="isolation"),
         vpc=subnet.vpc,
-        ports=site.target.login_ports,
+        ports=(site.target.login_for(site.os).port,),
         source=site.target.runner_cidr or subnet.cidr,
     )
 
@@ -41,9 +40,9 @@ def launch(purpose: str, *, image: str, type_: str, site: Site, **more: object) 
     return site.ec2.launch(ownership, **parameters)
 
 
-def standby(purpose: str, *, os: Os, type_: str, site: Site) -> Instance:
+def standby(purpose: str, *, type_: str, site: Site) -> Instance:
     """Find or launch the helper or the scratch instance; it may still be starting."""
-    image = site.images.helper(os) if purpose == HELPER else site.images.scratch(os)
+    image = site.images.helper(site.os) if purpose == HELPER else site.images.scratch(site.os)
     return launch(purpose, image=image, type_=type_, site=site)
 
 

@@ -176,8 +176,9 @@ def _steps(plan: Plan, drill: DrillPlan) -> Iterator[str]:
         what = (f"{volume.filesystem} on {name}, {size_text(volume.size)}" for name, volume in made.items())
         yield f"make {_listed(what)}, and mount it"
     yield "note its state, which the restored one is compared with"
+    proven = "prove it while the next one is made" if len(drill.points) > 1 else "prove it"
     restore = (
-        f"prove it. Copy A: new volumes of {volumes} on the helper, examined read-only, then with the log "
+        f"{proven}. Copy A: new volumes of {volumes} on the helper, examined read-only, then with the log "
         f"replayed, then in full. Copy B, root swap: the stopped scratch instance gets new volumes of {volumes} "
         "in place of its own root, is started, and has to come up as the server that it was"
     )

@@ -125,6 +125,11 @@ def _mount(path: Path, mount: str, *, server: Server, mounts: Mapping[str, str])
     if server.os is Os.WINDOWS:
         if mount and not (len(mount) == 2 and "D" <= mount[0] <= "Z" and mount[1] == ":"):
             yield Problem(path=path, message=f"mount {quoted(mount)} is no drive; write D: to Z:")
+        elif mount and mount in mounts:
+            yield Problem(
+                path=path,
+                message=f"drive {mount} is taken by {mounts[mount]}; give each volume a drive of its own",
+            )
         return
     parts = mount.split("/")[1:]
     if not mount.startswith("/") or {"", ".", ".."} & set(parts) or any(c.isspace() for c in mount):

@@ -50,18 +50,30 @@ def test_the_example_in_the_readme_is_read(tmp_path: Path) -> None:
         22,
     )
     assert target.login_linux.key.file == str(Path.home() / ".ssh" / "drtest")
-    assert target.login_ports == (22, 5986)
+    assert (target.login_for(Os.LINUX).port, target.login_for(Os.WINDOWS).port) == (22, 5986)
     assert target.limits.drills == 4
     assert target.endpoint_url is None
+
+
+def test_the_example_that_init_writes_is_read_with_its_lines_for_windows_too(tmp_path: Path) -> None:
+    example = (README.parents[1] / "drtest" / "cli" / "example.toml").read_text()
+    keys = r"windows|user|password|fingerprint|ca|address|port|\[targets\.production\.login\.windows\]"
+    whole = re.sub(rf"^# (?=({keys})( = |$))", "", example, flags=re.MULTILINE)
+    target = load_targets(written(whole, tmp_path))["production"]
+    assert target.helper_images[Os.WINDOWS] != target.images["windows"]
+    assert (target.login_windows.user, target.login_windows.port) == ("Administrator", 5986)
+    assert target.login_windows.ca == str(tmp_path / "house-ca.pem")
 
 
 def test_what_can_be_left_out_has_a_sane_default(tmp_path: Path) -> None:
     target = load_targets(written(SMALL, tmp_path))["prod"]
     assert target.instance_type_for(Os.LINUX) == "t3.small"
     assert target.poll_seconds == 5.0
-    assert target.login_ports == ()
-    with pytest.raises(UsageError, match="does not say how Linux servers are logged in to"):
-        _ = target.login_linux
+    for os in Os:
+        said = f"does not say how {os.title()} servers are logged in to"
+        with pytest.raises(UsageError, match=said) as refusal:
+            target.login_for(os)
+        assert f"[targets.prod.login.{os}]" in refusal.value.remedy
 
 
 def test_one_instance_type_can_stand_for_all_systems(tmp_path: Path) -> None:
@@ -256,6 +268,7 @@ STATUS: dict[str, Any] = {
     "accelerator": "tcg",
     "machines": [],
     "key_file": "/home/someone/.cache/drtest/key",
+    "password_file": "/home/someone/.cache/drtest/windows-password",
     "key_name": "lab",
     "zone": "us-east-1a",
     "subnet": "subnet-0123456789abcdef0",
@@ -272,6 +285,26 @@ def test_the_lab_is_a_target_like_any_other() -> None:
     login = target.login_linux
     assert (login.user, login.address, login.port) == ("admin", "public", 2222)
     assert login.key.file == "/home/someone/.cache/drtest/key"
+    windows = target.login_windows
+    assert (windows.user, windows.address, windows.port) == ("Administrator", "public", 5986)
+    assert windows.password.file == "/home/someone/.cache/drtest/windows-password"
+
+
+def test_the_labs_helper_for_windows_comes_from_an_image_of_its_own() -> None:
+    windows, helper = "ami-0123456789abcdef1", "ami-0123456789abcdef2"
+    images = {**STATUS["images"], "windows": windows, "windows-helper": helper}
+    target = lab_target({**STATUS, "images": images})
+    assert target.scratch_images[Os.WINDOWS].id == windows
+    assert target.helper_images[Os.WINDOWS].id == helper
+    assert target.helper_images[Os.LINUX] == target.scratch_images[Os.LINUX]
+
+
+def test_the_password_of_windows_is_read_where_the_target_says(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("s3cret\n")
+    login = '[targets.prod.login.windows]\npassword = {file = "password"}\n'
+    target = load_targets(written(SMALL + login, tmp_path))["prod"]
+    assert target.login_password() == "s3cret"
+    assert "s3cret" not in repr(target)
 
 
 def test_the_labs_secret_is_held_and_never_shown() -> None:

@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
 from drtest.doors import sweep
-from tests.drill.kit.faults import Fault
+from drtest.lab.faults import Plan
+from tests.drill.kit.faults import Fault, Rule
 from tests.drill.kit.selected import marks, selecting, server
 from tests.drill.kit.world import Ran, World, alone
 
@@ -97,6 +99,46 @@ def test_snapshots_whose_reply_was_lost_are_found_by_their_tag_and_not_made_agai
     assert sum(action == "CreateSnapshots" for action, _ in world.weather.calls) == 1
     assert "gave no answer" in ran.of("capture")[-1].data["error"]
     assert_clean(world)
+
+
+def test_snapshots_whose_reply_was_lost_are_looked_for_until_they_can_be_seen(world: World) -> None:
+    # A new snapshot is unseen for longer than one look, and for less than all of them.
+    unseen = world.target.poll_seconds * 2.5
+    world.compute.faults.set(Plan(unseen=unseen))
+    world.weather.fault("CreateSnapshots", Fault.LOST, again=False)
+    ran = world.run(alone())
+    assert ran.verdicts == {"lin/root/running/1": "RECOVERED"}, ran.reason()
+    assert sum(action == "CreateSnapshots" for action, _ in world.weather.calls) == 1
+    assert_clean(world)
+
+
+def test_a_throttled_snapshot_is_asked_for_again_and_counts_from_the_request_that_made_it(
+    world: World,
+) -> None:
+    asked: list[datetime] = []
+
+    def note(action: str, _: object) -> bool:
+        if action == "CreateSnapshots":
+            asked.append(datetime.now(UTC))
+        return action == "CreateSnapshots"
+
+    world.weather.rules.append(Rule((Fault.THROTTLED, Fault.THROTTLED), note, again=False))
+    ran = world.run(alone())
+    assert ran.verdicts == {"lin/root/running/1": "RECOVERED"}, ran.reason()
+    assert len(asked) == 3
+    requested = datetime.fromisoformat(ran.of("capture")[-1].data["requested_at"])
+    assert asked[1] < requested <= asked[2]
+    assert ran.of("canary.acknowledged")[0].data["cut"] == ran.of("capture")[-1].data["requested_at"]
+    assert_clean(world)
+
+
+def test_snapshots_that_were_refused_are_not_looked_for(world: World) -> None:
+    world.weather.fault("CreateSnapshots", Fault.THROTTLED, again=False)
+    world.run(alone())
+    calls = [action for action, _ in world.weather.calls]
+    first = calls.index("CreateSnapshots")
+    second = calls.index("CreateSnapshots", first + 1)
+    assert "DescribeSnapshots" not in calls[first:second]
 
 
 def test_calls_on_a_selected_server_fail_for_a_while_and_change_no_verdict(world: World) -> None:

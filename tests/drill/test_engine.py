@@ -3,13 +3,16 @@
 import subprocess
 import sys
 import textwrap
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from drtest.cloud.wait import CancelledError
-from drtest.drill.engine import Engine, Step, StepFailedError
+from drtest.drill.engine import Engine, Part, Step, StepFailedError, together
 from drtest.errors import EnvironmentFailedError, UsageError
+from tests.drill.test_full_disk import fill, small_disk
 
 
 def run(state: Path, **drills: object) -> dict[str, object]:
@@ -50,6 +53,49 @@ def test_a_step_that_was_cancelled_says_so(tmp_path: Path) -> None:
         return failed.value.cancelled
 
     assert run(tmp_path / "state.sqlite", a=drill) == {"a": True}
+
+
+def test_parts_of_a_step_are_done_at_once_and_one_that_fails_takes_no_other_down(tmp_path: Path) -> None:
+    both = threading.Barrier(2)
+
+    def meet(word: str) -> str:
+        both.wait(10)
+        if word == "bad":
+            raise EnvironmentFailedError("no volume")
+        return word
+
+    def drill(step: Step) -> list[str]:
+        told: list[str] = []
+        parts = [
+            Part(
+                name=word,
+                function=partial(meet, word),
+                gives=str,
+                on_failure=lambda error: told.append(error.seen),
+            )
+            for word in ("good", "bad")
+        ]
+        good, bad = together(step, parts)
+        with pytest.raises(StepFailedError) as failed:
+            bad()
+        return [good(), failed.value.step, failed.value.seen, *told]
+
+    assert run(tmp_path / "state.sqlite", a=drill) == {"a": ["good", "bad", "no volume", "no volume"]}
+
+
+def test_a_drill_whose_state_finds_no_room_comes_to_an_end_all_the_same(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+
+        def drill(step: Step) -> int:
+            fill(disk)
+            return step("one", lambda: 1, gives=int)
+
+        outcome = run(disk / "state.sqlite", a=drill)
+    assert "The disk of this machine is full" in str(outcome["a"])
+    assert "Make room on it" in str(outcome["a"])
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_run_is_at_work_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from drtest.cloud.policy import actions, policy
 from drtest.record import journal
 
 pytestmark = pytest.mark.lab
@@ -89,6 +90,18 @@ def test_the_first_drill_judges_four_cells_and_leaves_nothing_but_its_record(
     # The running capture was made in the midst of the load: more was acknowledged after it than was asked for.
     seen = [one for one in journal.read(out / "evidence.jsonl") if one.probe == "canary.acknowledged"]
     assert all(one.data["volumes"]["root"]["records"] for one in seen)
+    assert changes(tmp_path / "lab" / "lab.log") == allowed_changes()
+
+
+def changes(log: Path) -> set[str]:
+    """The calls that changed something, as the lab recorded them: those that only look are not in its log."""
+    return set(re.findall(r"drtest\.lab\.endpoint: (\w+) \(\d+ ms\)", log.read_text()))
+
+
+def allowed_changes() -> set[str]:
+    """The calls that change something and that the IAM policy allows; tags come with the creating calls."""
+    names = {action.removeprefix("ec2:") for action in actions(policy(sources=False))}
+    return {name for name in names if not name.startswith(("Describe", "Get"))} - {"CreateTags"}
 
 
 # What the display says when a step is in its middle.

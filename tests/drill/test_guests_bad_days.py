@@ -1,90 +1,27 @@
 """Guests on their bad days: each ends with the right verdict, or none and a sentence that says what to do."""
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import pytest
 
 from drtest.guest.transport import GuestDeadlineError, UnreachableError
-from tests.drill.kit.disks import Manners
-from tests.drill.kit.world import SCENARIO, Ran, World, scenario
+from tests.drill.kit.days import (
+    Day,
+    answers,
+    both,
+    crowd,
+    in_any_case,
+    judge,
+    manners,
+    raises,
+    says,
+)
+from tests.drill.kit.world import SCENARIO, Ran, World
 
-Arrange = Callable[[World, str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Day:
-    """A bad day.
-
-    Attributes:
-        arrange: makes it one, for a server of this name.
-        root, data: the verdicts.
-        says: in the reason of the root's cell.
-        data_says: in the reason of the data volume's.
-    """
-
-    arrange: Arrange
-    root: str
-    data: str
-    says: str = ""
-    data_says: str = ""
-
-
-def manners(role: str, **fields: Any) -> Arrange:
-    """Give the guests of a role these manners."""
-
-    def arrange(world: World, server: str) -> None:
-        world.machines.manners[server, role] = Manners(**fields)
-
-    return arrange
-
-
-def says(role: str, probe: str, **fields: Any) -> Arrange:
-    """Let a probe say something else."""
-    return manners(role, says={probe: lambda data: {**data, **fields}})
-
-
-def answers(role: str, program: str, output: bytes) -> Arrange:
-    """Let a guest print this in place of an answer."""
-    return manners(role, visits={program: lambda: output})
-
-
-def raises(role: str, program: str, error: Exception) -> Arrange:
-    """Let a visit end so."""
-
-    def fail() -> bytes:
-        raise error
-
-    return manners(role, visits={program: fail})
-
-
-def both(*arrange: Arrange) -> Arrange:
-    """Arrange several things."""
-
-    def all_of_them(world: World, server: str) -> None:
-        for one in arrange:
-            one(world, server)
-
-    return all_of_them
-
-
+LINUX = SCENARIO["servers"][0]
 LOST = UnreachableError("127.0.0.1:2222: the connection was lost in the middle of an answer")
 HANGS = GuestDeadlineError("127.0.0.1:2222: the command did not end")
 PANIC = "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n"
 EMERGENCY = "You are in emergency mode. After logging in, type journalctl -xb\n"
 YEAR = 365 * 86400
-
-
-def in_any_case(**fields: Any) -> Arrange:
-    """Let the copy behave so whatever is attached to it."""
-
-    def arrange(world: World, server: str) -> None:
-        for role in ("copy", "copy with blanks"):
-            manners(role, **fields)(world, server)
-
-    return arrange
 
 
 SILENT = {
@@ -246,37 +183,18 @@ ANSWERING = {
 }
 
 
-def crowd(world: World, days: dict[str, Day], **deadlines: str) -> Ran:
-    """Run the drills of all days at once, each on a server of its own."""
-    world.reset()
-    server = SCENARIO["servers"][0]
-    for name, day in days.items():
-        day.arrange(world, name)
-    wanted = scenario(deadlines=deadlines, servers=[{**server, "name": name} for name in days])
-    return world.run(wanted)
-
-
 @pytest.fixture(scope="module")
 def silent(shared: World) -> Ran:
-    ran = crowd(shared, SILENT, boot="3s")
+    ran = crowd(shared, SILENT, server=LINUX, deadlines={"boot": "3s"})
     assert shared.left() == []
     return ran
 
 
 @pytest.fixture(scope="module")
 def answering(shared: World) -> Ran:
-    ran = crowd(shared, ANSWERING, **dict.fromkeys(SCENARIO["deadlines"], "60s"))
+    ran = crowd(shared, ANSWERING, server=LINUX, deadlines=dict.fromkeys(SCENARIO["deadlines"], "60s"))
     assert shared.left() == []
     return ran
-
-
-def judge(ran: Ran, name: str, day: Day) -> None:
-    root, data = f"{name}/root/running/1", f"{name}/data/running/1"
-    reasons = (ran.reason(root), ran.reason(data))
-    assert (ran.verdicts[root], ran.verdicts[data]) == (day.root, day.data), reasons
-    assert re.search(day.says, reasons[0])
-    assert re.search(day.data_says, reasons[1])
-    assert not [left for left in ran.results["leftovers"] if left["server"] == name]
 
 
 @pytest.mark.parametrize("name", SILENT)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from drtest.drill.engine import Engine
 from drtest.drill.run import Run
 from drtest.drill.site import Progress, Stop
@@ -36,6 +38,19 @@ def die_at(world: World, wanted: dict[str, Any], stage: str) -> RunFolder:
     folder.journal.close()
     folder.ledger.close()
     return RunFolder.open(folder.path)
+
+
+@pytest.mark.parametrize("stage", ["boot: running 1", "load: running 2"])
+def test_a_run_that_died_while_one_point_was_proven_and_the_next_was_made_does_both_anew(
+    stage: str, world: World
+) -> None:
+    wanted = alone(trials=2)
+    ran = world.run(wanted, folder=die_at(world, wanted, stage), engine=Engine)
+    assert ran.verdicts == {"lin/root/running/1": "RECOVERED", "lin/root/running/2": "RECOVERED"}
+    points = {(one.trial, one.attempt) for one in ran.of("canary.acknowledged")}
+    assert len([trial for trial, _ in points if trial == 1]) == 1, "what was finished is not done again"
+    assert ran.leftovers == set()
+    assert world.left() == []
 
 
 def test_a_run_that_died_while_a_foreign_source_was_stopped_starts_it_and_proves_all(world: World) -> None:

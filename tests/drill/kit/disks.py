@@ -12,6 +12,9 @@ from drtest.lab.hardware import Ended
 from drtest.lab.machines import MachineSpec
 from tests.lab.api.fake_hardware import FakeHardware, FakeMachine
 
+CONSOLE_SHOWS_CERTIFICATES = True
+"""Whether a Windows prints the fingerprint of its certificate on its console, as the lab's does."""
+
 FRESH = ""
 """The instance that a stock image's root remembers: none."""
 
@@ -23,7 +26,8 @@ class Content:
     Attributes:
         filesystem: empty on a blank disk.
         dirty: its log has to be replayed.
-        instance: whom a root takes itself for: at another instance it makes new host keys.
+        signature: of a disk of Windows.
+        instance: whom a root takes itself for: at another instance a Linux makes new host keys.
         fstab: of a root: what it mounts beside itself, as (target, UUID).
         series, volume: whose canary is on it.
         records, metadata: how many of the canary's records and file operations.
@@ -33,6 +37,7 @@ class Content:
     filesystem: str = ""
     uuid: str = ""
     dirty: bool = False
+    signature: int = 0
     instance: str = FRESH
     host_key: str = ""
     fstab: tuple[tuple[str, str], ...] = ()
@@ -52,6 +57,7 @@ class Manners:
         answers: whether its SSH server ever answers.
         console: what its console shows besides, as it boots.
         host_key: what it shows in place of its own.
+        refuses: why it lets nobody in.
         says: changes to what its probes send, by probe; a function gets the data and gives other.
         visits: what comes of a visit in place of an answer, by program: output as it is, or an error raised; None
             for the answer.
@@ -60,6 +66,7 @@ class Manners:
     answers: bool = True
     console: str = ""
     host_key: str = ""
+    refuses: str = ""
     says: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     visits: dict[str, Callable[[], bytes | None]] = field(default_factory=dict)
 
@@ -70,6 +77,11 @@ def new_host_key() -> str:
     return f"ssh-ed25519 {base64.b64encode(body).decode()}"
 
 
+def new_certificate() -> str:
+    """The fingerprint of a new certificate, as a guest's host key."""
+    return f"x509-sha256 {secrets.token_hex(32)}"
+
+
 @dataclass
 class Machines(FakeHardware):
     """A lab's hardware whose disks hold `Content`.
@@ -78,6 +90,7 @@ class Machines(FakeHardware):
         place_of: says of an instance which server it is there for, and as what: source, helper or scratch.
         manners: how the guests behave, by server and role; ``copy`` is a scratch instance with a restored root,
             ``copy with blanks`` one whose data volumes are blank. A server "" is any.
+        stock: what the images hold, by their layers; of others, a Linux.
         no_copies: volumes made from a drill's snapshots end in error.
     """
 
@@ -85,6 +98,7 @@ class Machines(FakeHardware):
     contents: dict[str, Content] = field(default_factory=dict)
     layer_contents: dict[str, Content] = field(default_factory=dict)
     no_copies: bool = False
+    stock: dict[str, Content] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
     manners: dict[tuple[str, str], Manners] = field(default_factory=dict)
     place_of: Callable[[str], tuple[str, str]] = lambda _: ("", "source")
@@ -105,14 +119,20 @@ class Machines(FakeHardware):
         """What lies on it."""
         return self.contents[self.root_volume(machine)]
 
-    def start(self, spec: MachineSpec, ended: Ended) -> None:
+    def start(self, spec: MachineSpec, ended: Ended, *, deadline: float = 30.0) -> None:
         super().start(spec, ended)
         machine = self.machines[spec.id]
         self.boots[spec.id] = str(uuid.uuid4())
         manners = self.behaviour(machine)
         said = f"Linux version 6.1.0 (boot {len(self.specs)})\n{manners.console}"
         root = self.root_of(machine)
-        if root.instance != spec.id:
+        if root.filesystem == "ntfs":
+            # Its certificate lies on its root, and is shown at each start.
+            root = replace(root, instance=spec.id, host_key=root.host_key or new_certificate())
+            self.contents[self.root_volume(machine)] = root
+            block = "-----BEGIN WINRM CERTIFICATE FINGERPRINTS-----\n{}\n-----END WINRM CERTIFICATE FINGERPRINTS-----\n"
+            said += block.format(root.host_key.partition(" ")[2]) if CONSOLE_SHOWS_CERTIFICATES else ""
+        elif root.instance != spec.id:
             root = replace(root, instance=spec.id, host_key=new_host_key())
             self.contents[self.root_volume(machine)] = root
             block = f"-----BEGIN SSH HOST KEY KEYS-----\n{root.host_key} root@host\n-----END SSH HOST KEY KEYS-----\n"
@@ -124,11 +144,14 @@ class Machines(FakeHardware):
     def mounts(self, machine: FakeMachine) -> list[dict[str, str]] | None:
         """What a machine has mounted; None where its fstab sends it into emergency mode."""
         root = self.root_of(machine)
-        found = [_mount("/", "/dev/nvme0n1p2", root)]
+        windows = root.filesystem == "ntfs"
+        found = [_mount("C:\\" if windows else "/", "/dev/nvme0n1p2", root)]
         for place, (target, wanted) in enumerate(root.fstab, start=1):
             with self.lock:
                 there = [self.contents[volume] for volume in machine.plugged]
             match = next((one for one in there if one.uuid == wanted), None)
+            if match is None and windows:
+                continue
             if match is None:
                 return None
             found.append(_mount(target, f"/dev/nvme{place}n1", match))
@@ -142,7 +165,7 @@ class Machines(FakeHardware):
         if self.no_copies and layer in self.layer_contents:
             raise EnvironmentFailedError("The disk is full.")
         super().overlay(volume, layer=layer, size=size)
-        stock = Content(filesystem="ext4", uuid=str(uuid.uuid4()))
+        stock = self.stock.get(layer) or Content(filesystem="ext4", uuid=str(uuid.uuid4()))
         self.contents[volume] = self.layer_contents.get(layer, stock)
 
     def freeze(self, volumes: Sequence[str], *, instance: str | None) -> dict[str, str]:

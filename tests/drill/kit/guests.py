@@ -109,8 +109,8 @@ class Guest:
                     f"{self.address} sent more than {limit} bytes: this is no answer of drtest's"
                 )
             return Result(exit=0, stdout=out, stderr=b"")
-        seen = VISITS[name](self, arguments)
-        document = json.dumps({"seen": [self._said(one) for one in seen], "python": "3.11"})
+        found = VISITS[name](self, arguments)
+        document = json.dumps({"seen": [self._said(one) for one in found], "python": "3.11"})
         answer = f"\n-----BEGIN DRTEST {nonce}-----\n{document}\n-----END DRTEST {nonce}-----\n".encode()
         self.alive()
         return Result(exit=0, stdout=answer, stderr=b"")
@@ -179,22 +179,23 @@ def _program(text: bytes) -> tuple[str, dict[str, Any], str]:
     return lines[0].split()[2], json.loads(codecs.decode(call[1], "unicode_escape")), call[2]
 
 
-def _seen(probe: str, data: dict[str, Any], volume: str | None = None) -> dict[str, Any]:
+def seen(probe: str, data: dict[str, Any], volume: str | None = None) -> dict[str, Any]:
+    """An observation, as a program puts it."""
     return {"probe": probe, "volume": volume, "command": f"look at {probe}", "after": 0.01, "data": data}
 
 
 def _baseline(guest: Guest, _: dict[str, Any]) -> list[dict[str, Any]]:
     system = {**guest.identity(), "state": "running", "failed_units": [], "kernel": "6.1.0"}
-    return [_seen("baseline.system", {**system, "mounts": guest.mounts()})]
+    return [seen("baseline.system", {**system, "mounts": guest.mounts()})]
 
 
 def _prepare(guest: Guest, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    seen = []
+    made = []
     for volume in arguments["volumes"]:
         id_, target = volume["volume_id"], volume["mount"] or f"/mnt/{volume['name']}"
         content = guest.content(id_)
         if content is None:
-            seen.append(_seen("prepare.volume", {"error": f"no disk of {id_} appeared"}, volume["name"]))
+            made.append(seen("prepare.volume", {"error": f"no disk of {id_} appeared"}, volume["name"]))
             continue
         if not content.filesystem:
             uuid = f"00000000-aaaa-4bbb-8ccc-{id_[-12:]}"
@@ -212,37 +213,37 @@ def _prepare(guest: Guest, arguments: dict[str, Any]) -> list[dict[str, Any]]:
             "mount": target,
             "error": "",
         }
-        seen.append(_seen("prepare.volume", data, volume["name"]))
-    return seen
+        made.append(seen("prepare.volume", data, volume["name"]))
+    return made
 
 
 def _helper(guest: Guest, _: dict[str, Any]) -> list[dict[str, Any]]:
-    return [_seen("helper.ready", guest.identity())]
+    return [seen("helper.ready", guest.identity())]
 
 
 def _blank(guest: Guest, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    seen = []
+    made = []
     for volume in arguments["volumes"]:
         there = guest.content(volume["volume_id"]) is not None
         if there:
             guest.change(volume["volume_id"], filesystem=volume["filesystem"], uuid=volume["uuid"])
-        seen.append(_seen("blank.volume", {"error": "" if there else "no such disk"}, volume["name"]))
-    return seen
+        made.append(seen("blank.volume", {"error": "" if there else "no such disk"}, volume["name"]))
+    return made
 
 
 def _offline(guest: Guest, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    seen = []
+    made = []
     for volume in arguments["volumes"]:
-        seen += _examined(volume, guest.content(volume["volume_id"]))
+        made += _examined(volume, guest.content(volume["volume_id"]))
     kernel = {"tainted": 0, "tainted_before": 0, "oops": False, "messages": [], "error": ""}
-    return [*seen, _seen("helper.kernel", kernel)]
+    return [*made, seen("helper.kernel", kernel)]
 
 
 def _examined(volume: dict[str, Any], content: Content | None) -> list[dict[str, Any]]:
     name, id_ = volume["name"], volume["volume_id"]
     before: dict[str, Any] = {"device": f"/dev/disk/{id_}", "serial": id_.replace("-", ""), "error": ""}
     if content is None:
-        return [_seen("filesystem.before", {**before, "error": f"no disk of {id_} appeared"}, name)]
+        return [seen("filesystem.before", {**before, "error": f"no disk of {id_} appeared"}, name)]
     before |= {
         "filesystem": content.filesystem or None,
         "uuid": content.uuid,
@@ -252,7 +253,7 @@ def _examined(volume: dict[str, Any], content: Content | None) -> list[dict[str,
         "output": "",
     }
     if not content.filesystem:
-        return [_seen("filesystem.before", before, name)]
+        return [seen("filesystem.before", before, name)]
     replay = {
         "method": "e2fsck -E journal_only -p" if content.dirty else "none",
         "exit": 0,
@@ -268,14 +269,15 @@ def _examined(volume: dict[str, Any], content: Content | None) -> list[dict[str,
         "output": "",
         "error": "",
     }
-    found = [_seen("filesystem.before", before, name), _seen("filesystem.replay", replay, name)]
-    found.append(_seen("filesystem.check", check, name))
+    found = [seen("filesystem.before", before, name), seen("filesystem.replay", replay, name)]
+    found.append(seen("filesystem.check", check, name))
     if volume["canary"]:
-        found.append(_seen("canary.found", _canary(volume["canary"], content), name))
+        found.append(seen("canary.found", canary(volume["canary"], content), name))
     return found
 
 
-def _canary(wanted: dict[str, Any], content: Content) -> dict[str, Any]:
+def canary(wanted: dict[str, Any], content: Content) -> dict[str, Any]:
+    """What is found of a canary."""
     mine = content.series == wanted["series"] and content.volume == wanted["volume_id"]
     records, metadata = (content.records, content.metadata) if mine else (0, 0)
     return {
@@ -294,10 +296,10 @@ def _canary(wanted: dict[str, Any], content: Content) -> dict[str, Any]:
 def _booted(guest: Guest, _: dict[str, Any]) -> list[dict[str, Any]]:
     replays = ["EXT4-fs (nvme0n1p2): recovery complete"] if guest.replayed() else []
     return [
-        _seen("boot.identity", guest.identity()),
-        _seen("boot.system", {"state": "running", "failed_units": [], "error": ""}),
-        _seen("boot.mounts", {"mounts": guest.mounts(), "error": ""}),
-        _seen("boot.kernel", {"messages": [], "replays": replays, "error": ""}),
+        seen("boot.identity", guest.identity()),
+        seen("boot.system", {"state": "running", "failed_units": [], "error": ""}),
+        seen("boot.mounts", {"mounts": guest.mounts(), "error": ""}),
+        seen("boot.kernel", {"messages": [], "replays": replays, "error": ""}),
     ]
 
 

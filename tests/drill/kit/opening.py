@@ -2,8 +2,9 @@
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,10 +21,12 @@ from drtest.lab.compute import Compute, Timings
 from drtest.lab.endpoint import serve
 from drtest.lab.neighbours import Neighbours
 from drtest.lab.network import Network as LabNetwork
-from drtest.lab.resources import Instance, Snapshot, Volume
-from tests.drill.kit.disks import Machines
+from drtest.lab.resources import Image, Instance, Snapshot, Volume
+from drtest.lab.status import KNOCKS, ssh_answers
+from tests.drill.kit.disks import Content, Machines
 from tests.drill.kit.faults import Form, UnkindEndpoint, Weather
 from tests.drill.kit.guests import Network
+from tests.drill.kit.windows import PASSWORD, WindowsNetwork
 from tests.drill.kit.world import World, place_of
 from tests.lab.api.conftest import REGION, UNVERIFIED, ZONE, stock_image
 
@@ -55,6 +58,9 @@ def open_world(folder: Path) -> Iterator[World]:
     )
     machines.place_of = lambda instance: place_of(books.find(Instance, instance))
     image = stock_image(compute, account)
+    windows = {
+        name: _windows_image(compute, machines, account, name) for name in ("windows", "windows-helper")
+    }
     endpoint = UnkindEndpoint(compute, neighbours=neighbours, accounts={access_key: account})
     endpoint.weather = Weather(server_of=lambda form: _server_of(form, books, neighbours, account))
     server = serve(endpoint)
@@ -71,7 +77,7 @@ def open_world(folder: Path) -> Iterator[World]:
     )
     subnets = client.describe_subnets()["Subnets"]
     subnet = next(one["SubnetId"] for one in subnets if one["AvailabilityZone"] == ZONE)
-    config = _config(folder, url=url, subnet=subnet, image=image, access_key=access_key)
+    config = _config(folder, url=url, subnet=subnet, image=image, windows=windows, access_key=access_key)
     yield World(
         folder=folder,
         compute=compute,
@@ -106,9 +112,27 @@ def _server_of(form: Form, books: Books, neighbours: Neighbours, account: str) -
     return ""
 
 
-def _config(folder: Path, *, url: str, subnet: str, image: str, access_key: str) -> Path:
-    key, secret = folder / "key", folder / "secret"
+def _windows_image(compute: Compute, machines: Machines, account: str, name: str) -> str:
+    """Enter an image of Windows with a disk of its own."""
+    image = stock_image(compute, account, os="windows")
+    found = compute.books.find(Image, image)
+    assert found is not None
+    snapshot = compute.books.find(Snapshot, found.devices[0].snapshot)
+    assert snapshot is not None
+    with compute.books.open():
+        compute.books.put(replace(snapshot, layer=name))
+    machines.layer_bytes[name] = b"boot sector"
+    uuid = secrets.token_hex(8).upper()
+    machines.stock[name] = Content(filesystem="ntfs", uuid=uuid, signature=secrets.randbits(32) | 1)
+    return image
+
+
+def _config(
+    folder: Path, *, url: str, subnet: str, image: str, windows: Mapping[str, str], access_key: str
+) -> Path:
+    key, secret, password = folder / "key", folder / "secret", folder / "password"
     key.write_text("no key is needed here\n")
+    password.write_text(PASSWORD + "\n")
     secret.write_text(UNVERIFIED)
     file = folder / "drtest.toml"
     file.write_text(
@@ -118,11 +142,12 @@ region = "{REGION}"
 subnet = "{subnet}"
 endpoint_url = "{url}"
 credentials = {{access_key = "{access_key}", secret_key = {{file = "{secret}"}}}}
-images.linux = {{id = "{image}"}}
-scratch_images.linux = {{id = "{image}"}}
-helper_images.linux = {{id = "{image}"}}
+images = {{linux = {{id = "{image}"}}, windows = {{id = "{windows["windows"]}"}}}}
+scratch_images = {{linux = {{id = "{image}"}}, windows = {{id = "{windows["windows"]}"}}}}
+helper_images = {{linux = {{id = "{image}"}}, windows = {{id = "{windows["windows-helper"]}"}}}}
 poll = "50ms"
 login.linux = {{key = {{file = "{key}"}}, address = "public", port = 2222}}
+login.windows = {{password = {{file = "{password}"}}, address = "public", port = 5986}}
 """
     )
     return file
@@ -133,7 +158,10 @@ CLASS_MAKER = "_create_client_class"
 
 def patched(monkeypatch: Any, world: World) -> None:
     """Let drtest reach the world's guests, and let botocore wait for next to nothing between two tries."""
-    monkeypatch.setattr("drtest.drill.login.connect", Network(world.machines).connect)
+    monkeypatch.setattr("drtest.drill.login.connect_by_ssh", Network(world.machines).connect)
+    monkeypatch.setattr("drtest.drill.login.connect_by_winrm", WindowsNetwork(world.machines).connect)
+    # Guests in memory greet as SSH servers do, whatever they are.
+    monkeypatch.setitem(KNOCKS, "windows", ssh_answers)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.001)
     # A crowd of drills shares one client: the faults of all must not use up the retries of each.
     monkeypatch.setattr("botocore.retries.quota.RetryQuota.acquire", lambda *_: True)

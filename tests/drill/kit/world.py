@@ -15,6 +15,7 @@ from drtest.drill.engine import Engine
 from drtest.drill.run import Run
 from drtest.drill.site import Progress, Stop
 from drtest.lab.compute import Compute
+from drtest.lab.faults import Plan
 from drtest.lab.resources import Instance, Snapshot, Volume
 from drtest.record.folder import Run as Record
 from drtest.record.folder import RunFolder, SelectedCell
@@ -118,6 +119,7 @@ class World:
         self.weather.rules.clear()
         self.weather.calls.clear()
         self.weather.at.clear()
+        self.compute.faults.set(Plan())
         self.machines.manners.clear()
         self.machines.no_copies = False
         self.listeners.clear()
