@@ -1,7 +1,6 @@
 """The main job on real machines: the first drill from the shell's door to the report, and killed once per step."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,46 +14,18 @@ import pytest
 
 from drtest.cloud.policy import actions, policy
 from drtest.record import journal
+from tests.drill.kit.runs import LONGEST, drtest, lab_of_its_own, machines, verdicts
 
 pytestmark = pytest.mark.lab
 
 SCENARIO = "scenarios/first.drill.yaml"
-LONGEST = 900
-"""Seconds after which a run hangs, on whatever machine."""
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A lab of the test's own; whatever happens, it is down afterwards and none of its machines is left."""
-    environment = {**os.environ, "DRTEST_LAB_DIR": str(tmp_path / "lab")}
-    yield environment
-    drtest("lab", "down", environment=environment)
-    assert machines(tmp_path / "lab") == []
-
-
-def drtest(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "drtest.cli", *words]
-    return subprocess.run(
-        command, check=False, env=environment, capture_output=True, text=True, timeout=LONGEST
-    )
-
-
-def machines(folder: Path) -> list[int]:
-    """Ids of the QEMU processes that work in a lab's folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"qemu-system" in words[0] and any(str(folder).encode() in word for word in words):
-            found.append(int(entry.parent.name))
-    return found
-
-
-def verdicts(out: Path) -> dict[str, str]:
-    results = json.loads((out / "results.json").read_text())
-    return {cell["id"]: cell["verdict"] for cell in results["cells"]}
+    """A lab of the test's own."""
+    with lab_of_its_own(tmp_path / "lab") as environment:
+        yield environment
 
 
 def assert_as_the_issue_says(out: Path) -> dict[str, Any]:

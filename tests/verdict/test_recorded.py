@@ -2,6 +2,8 @@
 
 ``recorded/first.evidence.jsonl`` is what ``drtest run scenarios/first.drill.yaml --target lab`` left on 24 November
 2026 under QEMU with TCG: a Debian 12 guest, ext4 root and XFS data volume, written to while it was captured.
+``recorded/windows.evidence.jsonl`` is what the Windows server of ``scenarios/windows-root-volume.drill.yaml`` left on
+the same day: the lab's stand-in, its write pool at strength 1, seed 2.
 """
 
 from dataclasses import replace
@@ -16,6 +18,7 @@ from drtest.verdict.judge import judge
 from drtest.words import USABLE, Assurance, Capture, Os, Verdict
 
 FIRST = Path(__file__).parent / "recorded" / "first.evidence.jsonl"
+WINDOWS = Path(__file__).parent / "recorded" / "windows.evidence.jsonl"
 
 
 def cell(volume: str, capture: Capture) -> Cell:
@@ -78,9 +81,35 @@ def test_a_real_run_is_judged_as_it_was(volume: str, capture: Capture, verdict: 
     assert (judged.verdict, judged.reason, judged.assurance) == (verdict, reason, Assurance.CANARY)
 
 
-def test_the_chain_of_a_real_run_holds() -> None:
-    chain = verify(FIRST)
-    assert (chain.lines, chain.broken_at, chain.torn) == (41, None, False)
+@pytest.mark.parametrize("trial", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("volume", "capture", "verdict"),
+    [
+        ("root", Capture.RUNNING, Verdict.UNBOOTABLE),
+        ("data", Capture.RUNNING, Verdict.RECOVERED),
+        ("root", Capture.STOPPED, Verdict.CONSISTENT),
+        ("data", Capture.STOPPED, Verdict.CONSISTENT),
+    ],
+)
+def test_the_finding_is_judged_as_it_was(volume: str, capture: Capture, verdict: Verdict, trial: int) -> None:
+    asked = replace(
+        cell(volume, capture),
+        id=f"win/{volume}/{capture}/{trial}",
+        scenario="windows-root-volume",
+        server="win",
+        os=Os.WINDOWS,
+        trial=trial,
+    )
+    checks = ("boot", "filesystem", "canary", "events")
+    judged = judge(asked, read(WINDOWS), volumes=("root", "data"), checks=checks)
+    assert judged.verdict is verdict, judged.reason
+    assert verdict is not Verdict.UNBOOTABLE or "*** STOP: 0x" in judged.reason
+
+
+@pytest.mark.parametrize(("evidence", "lines"), [(FIRST, 41), (WINDOWS, 114)])
+def test_the_chain_of_a_real_run_holds(evidence: Path, lines: int) -> None:
+    chain = verify(evidence)
+    assert (chain.lines, chain.broken_at, chain.torn) == (lines, None, False)
 
 
 def without(probe: str, volume: str | None) -> tuple[Observation, ...]:
