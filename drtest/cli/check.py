@@ -145,10 +145,10 @@ def to_text(checked: "Checked") -> str:
             code = "32" if checked.verdict.usable else "31"
         verdict = f"\x1b[1;{code}m{verdict}\x1b[0m"
     lines = [f"{verdict}  {checked.image}: {checked.reason}"]
-    if len(checked.parts) > 1 or any(part.partition for part in checked.parts):
+    if len(checked.parts) > 1 or any(part.partition or part.volume for part in checked.parts):
         rows = [
             (
-                "whole" if part.partition is None else part.partition,
+                " ".join(filter(None, (str(part.partition or ""), part.volume))) or "whole",
                 part.filesystem or part.usage or "nothing recognised",
                 f"{part.size / 2**20:.0f} MiB",
                 {True: "whole", False: "damaged", None: "not judged"}[part.clean],

@@ -31,10 +31,11 @@ HELPER = "a helper guest of the lab"
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One place on the image: the whole of it, or a partition.
+    """One place on the image: the whole of it, a partition, or a logical volume of LVM.
 
     Attributes:
-        partition: its number; None where it is the whole image.
+        partition: its number; None where it is on the whole image.
+        volume: the logical volume's name, as ``group/name``; empty where it is none.
         size: bytes.
         filesystem: what was recognised on it; None where nothing was.
         uuid: the filesystem's.
@@ -43,6 +44,7 @@ class Part:
     """
 
     partition: int | None
+    volume: str
     size: int
     filesystem: str | None
     uuid: str
@@ -227,6 +229,7 @@ def _parts(before: Mapping[str, Any], checked: Mapping[str, Any]) -> Iterator[Pa
     for place in before.get("places", ()):
         yield Part(
             partition=place["partition"],
+            volume=place["volume"],
             size=place["size"],
             filesystem=place["filesystem"],
             uuid=place["uuid"],
@@ -238,11 +241,17 @@ def _parts(before: Mapping[str, Any], checked: Mapping[str, Any]) -> Iterator[Pa
 def _remedy(before: Mapping[str, Any]) -> str:
     """What to do with an image that can't be decided on."""
     usages = {place["usage"] for place in before.get("places", ())}
+    if any(
+        place["note"] and (place["volume"] or "LVM" in place["note"]) for place in before.get("places", ())
+    ):
+        return (
+            "Show a snapshot of its disks to a machine without that volume group, rename it by `vgimportclone -n "
+            "restored DEVICE…`, activate it by `vgchange -ay restored`, and check each /dev/restored/*."
+        )
     if "raid" in usages:
         return (
-            "LVM: show a snapshot of the disk to a machine without that volume group, rename it by `vgimportclone -n "
-            "restored DEVICE`, activate it by `vgchange -ay restored`, and check each /dev/restored/*; "
-            "RAID: assemble it read-only under another name by `mdadm --assemble --readonly`, and check that."
+            "Assemble a snapshot of it read-only under another name by `mdadm --assemble --readonly`, "
+            "and check that."
         )
     if "crypto" in usages:
         return "Open a snapshot of it by `cryptsetup open --readonly`, and check the device that this makes."

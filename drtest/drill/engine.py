@@ -34,6 +34,9 @@ T = TypeVar("T")
 STATE_VERSION = "2"
 """Of the steps and what they give: raise it when an older run can't be resumed by newer code."""
 
+UNRECORDED = 5.0
+"""Seconds after a drill's end that DBOS may take to record it: where its state file takes nothing any more, for ever."""
+
 _DEFECT = "This is a defect of drtest: please report it, with the log."
 
 _log = logging.getLogger(__name__)
@@ -277,13 +280,14 @@ class Engine:
             return _opened(step_name, DBOS.run_step({"name": step_name}, body), adapter)
 
         try:
-            return self._drills[name](step)
+            outcome = self._drills[name](step)
         except Exception as error:
-            # An error can't be kept as JSON: the workflow would have no end that DBOS can record. Where the disk of its
-            # state is full it has none in any case, and nobody may wait for it.
+            # An error can't be kept as JSON: the workflow would have no end that DBOS can record.
             outcome = {"error": str(_failure(error))}
-            self._end(name, outcome)
-            return outcome
+        unrecorded = threading.Timer(UNRECORDED, self._end, (name, outcome))
+        unrecorded.daemon = True
+        unrecorded.start()
+        return outcome
 
     def _follow(self, name: str, handle: Any) -> None:
         try:
@@ -293,7 +297,7 @@ class Engine:
         self._end(name, outcome)
 
     def _end(self, name: str, outcome: Any) -> None:
-        self._outcomes[name] = outcome
+        self._outcomes.setdefault(name, outcome)
         self._finished[name].set()
 
 

@@ -1,21 +1,27 @@
-"""The table: `python -m tests.damage`; `--help` says how to have less of it, or more."""
+"""The table: `python -m tests.damage`; `--help` says how to have less of it, or more.
+
+Machines boot beside the rest: each on its own would take as long as all else together.
+"""
 
 import argparse
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tabulate import tabulate
 
+from drtest.drill.check import Checked
 from drtest.verdict.evidence import Judgement
 from drtest.words import Verdict
-from tests.damage.boots import BOOTS, booted, disk_of_the_image
+from tests.damage.boots import BOOTS, Boot, booted, disk_of_the_image
 from tests.damage.catalogue import Material
 from tests.damage.chance import Chance
 from tests.damage.clean import CAPTURES, captures
+from tests.damage.foreign import FOREIGN
 from tests.damage.material import CATALOGUE, VOLUMES, made, suffer
 
 Row = tuple[str, str, str, str, str, str, str]
@@ -36,16 +42,17 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first draw's")
     options = parser.parse_args()
-    wrong = 0
-    with tempfile.TemporaryDirectory(prefix="damage-") as name:
+    with tempfile.TemporaryDirectory(prefix="damage-") as name, ThreadPoolExecutor(1) as beside:
         folder = Path(name)
+        machines = [each for each in BOOTS if options.only in each.name and not options.no_boots]
+        boots = beside.submit(_boots, folder, machines)
         rows: list[Row] = []
         with made(folder / "material") as material:
             rows += _catalogue(material, folder / "copy", options.only)
             drawn, missed = _draws(material, folder / "draws", options) if not options.only else ([], 0)
-        if not options.no_boots:
-            rows += _boots(folder, options.only)
+        rows += _foreign(folder, options.only)
         alarms = _clean(folder, options.clean) if options.clean and not options.only else []
+        rows += boots.result()
     wrong = sum(row[0] == "WRONG" for row in rows)
     print(tabulate(rows, headers=HEADERS, maxcolwidths=[None, 36, None, None, None, None, 80]))
     print(f"\n{len(rows)} pieces of damage with a name: {wrong} not as named")
@@ -56,7 +63,7 @@ def main() -> int:
     return 1 if wrong or missed or alarms else 0
 
 
-def _row(name: str, of: str, gives: Verdict, judgement: Judgement, begun: float) -> Row:
+def _row(name: str, of: str, gives: Verdict, judgement: Judgement | Checked, begun: float) -> Row:
     mark = "as named" if judgement.verdict is gives else "WRONG"
     print(f"{mark}  {name}: {judgement.verdict}", file=sys.stderr, flush=True)
     took = f"{time.monotonic() - begun:.1f} s"
@@ -71,12 +78,22 @@ def _catalogue(material: Material, folder: Path, words: str) -> Iterator[Row]:
             yield _row(each.name, KINDS[each.volume], each.gives, judgement, begun)
 
 
-def _boots(folder: Path, words: str) -> Iterator[Row]:
-    wanted = [each for each in BOOTS if words in each.name]
+def _foreign(folder: Path, words: str) -> Iterator[Row]:
+    for each in FOREIGN:
+        if words in each.name:
+            begun = time.monotonic()
+            checked = each.checked(folder)
+            yield _row(each.name, checked.filesystem or "", each.gives, checked, begun)
+
+
+def _boots(folder: Path, wanted: Sequence[Boot]) -> list[Row]:
     disk = disk_of_the_image(folder) if wanted else folder
+    rows = []
     for number, each in enumerate(wanted):
         begun = time.monotonic()
-        yield _row(each.name, "root, booted", each.gives, booted(each, disk, folder / f"boot{number}"), begun)
+        judgement = booted(each, disk, folder / f"boot{number}")
+        rows.append(_row(each.name, "root, booted", each.gives, judgement, begun))
+    return rows
 
 
 def _draws(material: Material, folder: Path, options: argparse.Namespace) -> tuple[list[list[str]], int]:

@@ -15,6 +15,8 @@ RATE = 400.0
 """Records a second over the three volumes, all the while."""
 AS_A_SET = 10
 """Every so many captures all volumes are judged together as well."""
+FROZEN = 5
+"""Every so many captures the filesystems are frozen for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ def captures(folder: Path, *, count: int = CAPTURES) -> Iterator[Clean]:
             for number in range(1, count + 1):
                 load.wait(2)
                 only = names if number % AS_A_SET == 0 else [names[number % len(names)]]
-                backups.append(load.captured(only=only))
+                backups.append(load.captured(frozen=number % FROZEN == 0, only=only))
         for number, backup in enumerate(backups, start=1):
             observations = examined(backup)
             for volume in [*backup.images, SET] if len(backup.images) > 1 else backup.images:

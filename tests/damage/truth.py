@@ -12,7 +12,10 @@ from drtest.guest.probes import record
 from tests.damage.worlds import Backup, CantMountError, mounted_at
 from tests.guest.images import root
 
-OPTIONS = {"ext3": "errors=continue", "ext4": "errors=continue", "xfs": "noatime", "btrfs": "noatime"}
+OPTIONS = {
+    **dict.fromkeys(("ext2", "ext3", "ext4"), "errors=continue"),
+    **dict.fromkeys(("xfs", "btrfs"), "noatime"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,6 +146,15 @@ class World:
         self._mounts = {}
 
     @contextmanager
+    def still(self) -> Iterator[None]:
+        """All filesystems frozen, for a moment."""
+        with ExitStack() as undo:
+            for top in self._mounts.values():
+                root("fsfreeze", "--freeze", top)
+                undo.callback(root, "fsfreeze", "--unfreeze", top)
+            yield
+
+    @contextmanager
     def loaded(self, *, rate: float = RATE) -> Iterator["Load"]:
         """A load for as long as it is needed, of so many records a second over all volumes."""
         series = canary.new_series()
@@ -188,9 +197,14 @@ class Load:
         """Waits until each volume has that many more acknowledged records."""
         self.recorder.wait(min(self.log.counts.values()) + records, deadline=DEADLINE)
 
-    def captured(self, *, writes: bool = False, only: Sequence[str] | None = None) -> Backup:
+    def captured(
+        self, *, frozen: bool = False, writes: bool = False, only: Sequence[str] | None = None
+    ) -> Backup:
         """A backup in mid-load; `only` these of its volumes are wanted as images."""
-        return self._backup(Capture.RUNNING, writes=writes, only=only)
+        if not frozen:
+            return self._backup(Capture.RUNNING, writes=writes, only=only)
+        with self.world.still():
+            return self._backup(Capture.FROZEN, writes=writes, only=only)
 
     def stopped(self) -> Backup:
         """A backup of the server after it has shut down."""

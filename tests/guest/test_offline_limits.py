@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drtest.guest.probes import ext, ntfs_log, places, record
+from drtest.guest.probes import ext, ntfs_log, places, prelude, record
 from drtest.words import Filesystem
 from tests.damage.catalogue import noise
 from tests.guest.images import Captured, Images, examine, root, tool, write
@@ -120,3 +120,11 @@ def test_the_boot_sector_of_a_disk_that_needs_none_is_not_missed(images: Images)
     write(dos, 0, b"\xfa\x33\xc0")
     assert places.boot_code(str(dos)) is True
     assert examine(dos)["filesystem.before"]["boot_code"] is True
+
+
+def test_a_checker_that_prints_without_an_end_is_ended_and_what_it_said_stands() -> None:
+    ran = prelude.run(["yes", "Inode 12 is wrong.  Fix? no"], 60)
+    assert (ran.exit, ran.error) == (None, "")
+    assert ran.output.startswith("Inode 12 is wrong.  Fix? no\n")
+    clean, error = ext._decide(ran, ["Inode 12 is wrong."], [], True)
+    assert (clean, error) == (False, "")

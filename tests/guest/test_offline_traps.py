@@ -1,11 +1,9 @@
 """The traps of offline examination: what looks like damage and is none, and what hides it."""
 
-import contextlib
 import hashlib
 import os
 import re
 import struct
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from drtest.guest import canary, linux
 from drtest.guest.local import LocalGuest
 from drtest.guest.probes import fat_tables
 from drtest.words import Filesystem
-from tests.guest.images import ENVIRONMENT, Captured, Images, examine, root, tool, write
+from tests.guest.images import Captured, Images, examine, root, tool, write
 
 NOISE = hashlib.shake_256(b"noise").digest(4096)
 
@@ -250,37 +248,6 @@ def test_a_filesystem_that_is_cut_off_by_the_end_of_the_volume_is_damaged(images
     with image.open("r+b") as file:
         file.truncate(40 << 20)
     assert examine(image, filesystem="ext4")["filesystem.check"]["clean"] is False
-
-
-def test_files_deleted_while_open_and_totals_left_behind_are_no_damage_after_a_crash(images: Images) -> None:
-    image = images.made("ext4")
-    with images.mounted(image) as top:
-        # An open file that is deleted, and its deletion flushed: an orphan, as any running server has some.
-        script = (
-            "import os,sys,time\n"
-            "f=open('open','wb'); f.write(b'x'*3000000); f.flush(); os.fsync(f.fileno()); os.unlink('open')\n"
-            "for n in range(300): open('f%d'%n,'w').write('x')\n"
-            "d=os.open('.',os.O_RDONLY); os.fsync(d)\n"
-            "print('ready',flush=True); sys.stdin.read()\n"
-        )
-        prefix = [] if os.getuid() == 0 else ["sudo", "-n"]
-        writer = subprocess.Popen(
-            [*prefix, "python3", "-c", script],
-            cwd=top,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=ENVIRONMENT,
-        )
-        with contextlib.closing(writer.stdin), contextlib.closing(writer.stdout):  # type: ignore[type-var]
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == b"ready\n"
-            root("sync", "-f", top)
-            copy = images.copy(image)
-        writer.wait(10)
-    seen = examine(copy, filesystem="ext4")
-    assert seen["filesystem.before"]["dirty_log"] is True
-    assert seen["filesystem.replay"]["replayed"] is True
-    assert (seen["filesystem.check"]["clean"], seen["filesystem.check"]["problems"]) == (True, [])
 
 
 def _journal(image: Path) -> int:

@@ -12,6 +12,8 @@ KERNEL_REPLAY = "noatime,nodev,nosuid,noexec"
 
 _ERROR_FLAG = 0x4  # BTRFS_SUPER_FLAG_ERROR
 _IO_ERROR = re.compile(r"Input/output error", re.IGNORECASE)
+# What it calls an input/output error as well, though the device gave what it has.
+_READ = re.compile(r"csum|checksum verify failed|bytenr mismatch|parent transid verify failed")
 _UNKNOWN = re.compile(r"unsupported option features \(\w+\)")
 _WHOLE_TREE = re.compile(
     r"^\[\d+/\d+\]|^Opening filesystem|^Checking filesystem|^UUID:|^\s*referenced|: \d+$"
@@ -52,7 +54,7 @@ def check(place: places.Place, found: Dict[str, Any], _replayed: Dict[str, Any])
     elif found.get("unknown_features") or (unknown and found.get("dirty_log") is not None):
         clean, problems = None, []
         error = "btrfs does not know this filesystem's features"
-    elif _IO_ERROR.search(ran.output) and ran.exit != 0 and "csum" not in ran.output:
+    elif _IO_ERROR.search(ran.output) and ran.exit != 0 and not _READ.search(ran.output):
         clean, error = None, "the device gives I/O errors"
     elif clean:
         problems = _spoiled_mirrors(place)

@@ -12,8 +12,7 @@ REPLAY = "e2fsck -E journal_only -p"
 CHECK = "e2fsck -fn"
 # A filesystem may ask for a panic when it is found damaged: the helper's kernel must not do it that favour.
 MOUNT_OPTIONS = "ro,errors=continue"
-REPLAY_OPTIONS = "errors=continue,noatime,nodev,nosuid,noexec"
-KERNEL_REPLAY = ""
+KERNEL_REPLAY = "errors=continue,noatime,nodev,nosuid,noexec"
 
 _MAGIC = 0xEF53
 _HAS_JOURNAL = 0x4
@@ -21,6 +20,7 @@ _NEEDS_RECOVERY = 0x4
 _JOURNAL_DEVICE = 0x8
 _METADATA_CSUM = 0x400
 _SPARSE_SUPER = 0x1
+_ORPHAN_PRESENT = 0x10000
 _SPARSE_SUPER2 = 0x200
 _BIG_BLOCKS = 0x80
 
@@ -29,11 +29,15 @@ _BIG_BLOCKS = 0x80
 _TOTALS = re.compile(r"^Free (?:blocks|inodes) count wrong \(\d+, counted=\d+\)\.")
 _FUTURE = re.compile(r"^Superblock last (?:mount|write) time .*")
 _QUESTION = re.compile(r"^(?P<said>.*?)\s*(?P<question>[A-Z][^.?!]*\?) +no\s*$")
+_HEADING = re.compile(r"^(?:e2fsck \d|Pass \d|Running additional passes)")
+_OPTIMISE = "Optimize?"
+"""What it asks of an extent tree that is right and could be smaller: kernels leave such trees behind."""
 _DAMAGED_SUPERBLOCK = re.compile(
     r"Superblock invalid|Bad magic number|superblock is corrupt|superblock could not be read|checksum does not match"
 )
 _SPOILED_JOURNAL = re.compile(
-    r"^.*(?:corrupt|invalid journal|[Ii]nvalid checksum|checksum error|has been deleted|replay was aborted).*$",
+    r"^.*(?:corrupt|invalid journal|[Ii]nvalid checksum|checksum error|has been deleted|replay was aborted|"
+    r"while recovering journal).*$",
     re.M,
 )
 _IO_ERROR = re.compile(r"Input/output error|I/O error", re.IGNORECASE)
@@ -73,9 +77,14 @@ class Superblock:
         return self._u32(0x194)
 
     @property
-    def orphan(self) -> int:
-        """The first inode that was deleted while open, 0 where there is none."""
-        return self._u32(0xE8)
+    def orphans(self) -> bool:
+        """Whether files that were deleted while open wait for the next mount to end them; no log tells of them."""
+        return bool(self._u32(0xE8)) or self.orphan_file
+
+    @property
+    def orphan_file(self) -> bool:
+        """Whether a file lists them, as since Linux 5.15; the flag stays for as long as it is mounted."""
+        return bool(self.features[2] & _ORPHAN_PRESENT)
 
     @property
     def uuid(self) -> bytes:
@@ -175,6 +184,8 @@ def before(place: places.Place) -> Dict[str, Any]:
         return {"error": "it is the external journal of another filesystem"}
     if block.valid and not block.features[0] & _HAS_JOURNAL and not block._u16(0x3A) & 0x1:
         notes.append("it has no journal and was not unmounted")
+    if block.whole and block.orphans:
+        notes.append("files that were deleted while open wait for the next mount to end them")
     return {
         "dirty_log": block.needs_recovery if block.whole else None,
         "error_flag": block.whole and (block.error_flag or block.error_count > 0),
@@ -183,6 +194,9 @@ def before(place: places.Place) -> Dict[str, Any]:
         "output": dump.output,
         "notes": notes,
         "replayable": block.whole,
+        "orphans": block.whole and block.orphans,
+        # e2fsck 1.47 ends those that a file lists, and leaves the list: only a kernel ends both.
+        "kernel_replays": block.whole and block.orphan_file,
         "error": "",
     }
 
@@ -210,8 +224,7 @@ def replay(place: places.Place, found: Dict[str, Any]) -> Dict[str, Any]:
         "error": ran.error or (_last_line(ran.output) if refused and told else ""),
         "failed": refused and not told,
         "why": spoiled[0] if spoiled else _last_line(ran.output),
-        "kernel_next": block.valid
-        and block.orphan != 0,  # older ones leave inodes that were deleted while open
+        "kernel_next": block.valid and block.orphans,
     }
 
 
@@ -247,10 +260,10 @@ def check(place: places.Place, _found: Dict[str, Any], replayed: Dict[str, Any])
 
 
 def _decide(ran: prelude.Ran, problems: List[str], unknown: List[str], whole: bool) -> Tuple[Any, str]:
-    if ran.error or ran.exit is None:
-        return None, ran.error
     if "skipping journal recovery" in ran.output:
         return None, "the journal was not replayed, so the check says nothing"
+    if ran.exit is None:  # what it would have mended it had found, whatever ended it
+        return (False, "") if problems else (None, ran.error or "e2fsck printed without an end")
     if unknown and whole:
         return None, "e2fsck does not know {}".format(", ".join(unknown))
     if _IO_ERROR.search(ran.output):
@@ -268,15 +281,21 @@ def _problems(output: str, after_replay: bool) -> Tuple[List[str], List[str]]:
     """What e2fsck would have mended, and what of it is no damage."""
     problems: List[str] = []
     notes: List[str] = []
-    previous = ""
+    said: List[str] = []  # since the last question: some take several lines
     for line in output.splitlines():
         asked = _QUESTION.match(line)
-        if asked:
-            text = asked.group("said").strip() or previous or line.strip()
-            harmless = (after_replay and _TOTALS.match(text)) or _FUTURE.match(text)
-            (notes if harmless else problems).append(text)
-        if line.strip():
-            previous = line.strip()
+        if not asked:
+            said = [] if _HEADING.match(line) else [*said, line.strip()]
+            continue
+        own = asked.group("said").strip()
+        text = own or " ".join(filter(None, said))[:500] or line.strip()
+        harmless = (
+            asked.group("question") == _OPTIMISE
+            or (after_replay and _TOTALS.match(text))
+            or _FUTURE.match(text)
+        )
+        (notes if harmless else problems).append(text)
+        said = []
     return problems, notes
 
 

@@ -1,7 +1,7 @@
 """FAT: has no log; its dirty bit says that it was mounted, which is no damage."""
 
 import re
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from drtest.guest.probes import fat_tables, places, prelude
 
@@ -13,8 +13,13 @@ KERNEL_REPLAY = ""
 
 _NO_DAMAGE = re.compile(
     r"^fsck\.fat |^Dirty bit is set|^ Automatically removing dirty bit|^Leaving filesystem unchanged|"
-    r"\d+ files, \d+/\d+ clusters|^ Auto|^There are differences between boot sector and its backup|"
-    r"^This is mostly harmless|^  \d+:\w\w/\w\w|^  Not automatically fixing|^\[\.\.\. "
+    r"\d+ files, \d+/\d+ clusters|^ +Auto|^There are differences between boot sector and its backup|"
+    r"^This is mostly harmless|^  \d+:\w\w/\w\w|^  Not automatically fixing|^\[\.\.\. |"
+    # Windows renames a volume in its root folder alone, other tools in the boot sector alone.
+    r"^Volume label '.*' stored in root directory and label|^Label in boot sector is '|"
+    r"^There is no label in boot sector|"
+    # A hint that is written at the end of a mount, and that nobody may rely on (the specification, FSI_Free_Count).
+    r"^Free cluster summary"
 )
 
 
@@ -42,9 +47,7 @@ def check(place: places.Place, _found: Dict[str, Any], _replayed: Dict[str, Any]
     ran = prelude.run(["fsck.fat", "-n", place.device], 600)
     if "not installed" in ran.error:
         return _own_check(place, ran.error)
-    problems = [
-        line.strip() for line in ran.output.splitlines() if line.strip() and not _NO_DAMAGE.search(line)
-    ]
+    problems = _problems(ran.output)
     clean: Any = None
     if not ran.error:
         clean = not problems if ran.exit in (0, 1) else False
@@ -60,6 +63,23 @@ def check(place: places.Place, _found: Dict[str, Any], _replayed: Dict[str, Any]
         "output": ran.output,
         "error": ran.error,
     }
+
+
+def _problems(output: str) -> List[str]:
+    """What fsck.fat names: a line with a file's path, or two, and what is wrong with it on the next, indented."""
+    problems: List[str] = []
+    path = ""
+    for line in output.splitlines():
+        if not line.strip() or _NO_DAMAGE.search(line):
+            continue
+        if line.startswith("/"):
+            path = "{} {}".format(path, line.strip()).strip()
+        elif path:
+            problems.append("{}: {}".format(path, line.strip()))
+            path = ""
+        elif not line.startswith(" ") or not problems:
+            problems.append(line.strip())
+    return problems + ([path] if path else [])
 
 
 def _own_check(place: places.Place, why: str) -> Dict[str, Any]:

@@ -1,7 +1,7 @@
 """A check of FAT in Python, for helpers without dosfstools: boot partitions are FAT, and stock images lack its checker.
 
 It holds what fsck.fat holds of a structure: the copies of the table are one, every chain of clusters ends where its
-file ends, no cluster has two owners, and none is taken without one.
+file ends, no cluster has two owners, none is taken without one, and names are names, once each in a folder.
 """
 
 import struct
@@ -10,7 +10,8 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 MOST_CLUSTERS = 1 << 21
 _DIRECTORY = 0x10
 _VOLUME_LABEL = 0x08
-_LONG_NAME = 0x0F
+_NOT_IN_NAMES = b"*?<>|:/\\" + bytes(range(0x20))
+_DOT, _DOTS = b".".ljust(11), b"..".ljust(11)
 
 
 class _Geometry:
@@ -107,8 +108,9 @@ class _Walk:
         waiting = [("/", root)]
         while waiting:
             path, content = waiting.pop()
+            self._names(path, content)
             for name, attributes, first, length in _files(content):
-                whole = path + name
+                whole = path + _text(name)
                 chain = self._chain(first, whole) if first else []
                 if attributes & _DIRECTORY:
                     waiting.append((whole + "/", self._content(chain)))
@@ -124,6 +126,17 @@ class _Walk:
         if lost:
             self._problems["{} clusters are taken and belong to nothing".format(lost)] = None
         return list(self._problems)
+
+    def _names(self, path: str, content: bytes) -> None:
+        names = [name for name, _, _, _ in _files(content)]
+        for name in names:
+            # 0x05 as the first byte stands for 0xE5, which would mark the entry as deleted.
+            if name[0] == 0x20 or any(byte in _NOT_IN_NAMES for byte in name[name[0] == 5 :]):
+                self._problems["{} has a file whose name is none: {!r}".format(path, name)] = None
+        if len(set(names)) < len(names):
+            self._problems["{} has two files of one name".format(path)] = None
+        if path != "/" and (content[:11], content[32:43]) != (_DOT, _DOTS):
+            self._problems["{} does not begin with . and ..".format(path)] = None
 
     def _chain(self, first: int, owner: str) -> List[int]:
         chain: List[int] = []
@@ -148,14 +161,18 @@ class _Walk:
         return b"".join(parts)
 
 
-def _files(content: bytes) -> Iterator[Tuple[str, int, int, int]]:
+def _files(content: bytes) -> Iterator[Tuple[bytes, int, int, int]]:
+    """Name, attributes, first cluster and length of what a folder holds, but for itself and its parent."""
     for place in range(0, len(content) - 31, 32):
         entry = content[place : place + 32]
         if entry[0] == 0:
             return
         attributes = entry[11]
-        if entry[0] == 0xE5 or entry[0] == 0x2E or attributes == _LONG_NAME or attributes & _VOLUME_LABEL:
+        if entry[0] == 0xE5 or entry[:11] in (_DOT, _DOTS) or attributes & _VOLUME_LABEL:
             continue
         high, low, length = struct.unpack("<H4xHI", entry[20:32])
-        name = entry[:8].decode("cp437").strip() + "." + entry[8:11].decode("cp437").strip()
-        yield name.rstrip("."), attributes, (high << 16) | low, length
+        yield entry[:11], attributes, (high << 16) | low, length
+
+
+def _text(name: bytes) -> str:
+    return (name[:8].decode("cp437").strip() + "." + name[8:].decode("cp437").strip()).rstrip(".")

@@ -1,7 +1,8 @@
 """NTFS, as far as a Linux helper can tell: a Windows helper is the one that judges it.
 
 Three tools look at it, each at something else: ntfsfix at boot sectors, the MFT's mirror and the log, ntfsresize at
-every record of the MFT and at the bitmap, ntfsls at every folder and the records of what is in it.
+every record of the MFT and at the bitmap, ntfsls at every folder and the records of what is in it. None of them reads
+what the table of capital letters ($UpCase) holds, or whether a name in a folder is its file's own: chkdsk does.
 """
 
 import re
@@ -16,7 +17,11 @@ KERNEL_REPLAY = ""
 
 _FLAGS = re.compile(r"Volume Flags: *(0x[0-9a-fA-F]+)")
 _DIRTY = 0x1
-_WRONG = re.compile(r"FAILED|ERROR|[Cc]orrupt|[Ii]nconsisten|_fixup|Failed to|[Ii]nvalid|no FILE magic")
+_WRONG = re.compile(
+    r"FAILED|ERROR|[Cc]orrupt|[Ii]nconsisten|_fixup|Failed to|[Ii]nvalid|no FILE magic|does not match"
+)
+# That something is wrong, without what: the other tools and lines say it better.
+_VAGUE = re.compile(r"FAILED$|NTFS is inconsistent|Remount failed|as NTFS failed")
 
 
 def before(place: places.Place) -> Dict[str, Any]:
@@ -47,7 +52,9 @@ def check(place: places.Place, _found: Dict[str, Any], _replayed: Dict[str, Any]
     problems: List[str] = []
     for name, ran in zip(("ntfsfix", "ntfsresize", "ntfsls"), looks):
         said = [line.strip() for line in ran.output.splitlines() if line.strip() and _WRONG.search(line)]
-        if ran.exit or (name == "ntfsls" and said):
+        said = [line.replace("Mounting volume... ", "", 1) for line in sorted(said, key=_is_vague)]
+        # Without an exit it was ended, having said too much.
+        if ran.exit or (ran.exit is None and not ran.error) or (name == "ntfsls" and said):
             problems += ["{}: {}".format(name, line) for line in said[:10]] or [
                 "{} ended with {}".format(name, ran.exit)
             ]
@@ -63,3 +70,7 @@ def check(place: places.Place, _found: Dict[str, Any], _replayed: Dict[str, Any]
         "output": "\n".join(ran.output for ran in looks),
         "error": "" if problems else missing,
     }
+
+
+def _is_vague(line: str) -> bool:
+    return bool(_VAGUE.search(line))

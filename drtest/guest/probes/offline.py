@@ -23,7 +23,7 @@ from drtest.guest.probes import (
 DRIVERS: Dict[str, Any] = {kind: driver for driver in (ext, xfs, btrfs, fat, ntfs) for kind in driver.KINDS}
 STAGES = ("filesystem.before", "filesystem.replay", "filesystem.check", "canary.found")
 CAN_NOT_LOOK = {
-    "raid": "it belongs to LVM or RAID ({}), which is not examined",
+    "raid": "it belongs to a RAID or a pool ({}), which is not examined",
     "crypto": "it is encrypted ({}), which can't be examined",
 }
 
@@ -119,20 +119,10 @@ def _choose(volume: Dict[str, Any], there: List[places.Place]) -> Chosen:
     for place in there:
         if place.filesystem in DRIVERS:
             chosen.examined.append(place)
-        elif place.filesystem:
-            chosen.errors.append("{} is not examined".format(place.filesystem))
-        elif place.usage in CAN_NOT_LOOK:
-            chosen.errors.append(CAN_NOT_LOOK[place.usage].format(place.device))
-        elif place.note == places.BEYOND:
-            chosen.problems.append("partition {}: {}".format(place.partition, place.note))
-        elif place.note:
-            chosen.errors.append("{}: {}".format(place.device, place.note))
-        elif place.type and not expected and place.type not in places.WITHOUT_FILESYSTEM and not place.usage:
-            chosen.errors.append(
-                "partition {} has the type {}, and no filesystem is recognised on it".format(
-                    place.partition, place.type
-                )
-            )
+        elif place.usage == places.LVM or place.note == places.BEYOND:
+            chosen.problems.append("{}: {}".format(_named(place), place.note))
+        else:
+            chosen.errors.extend(_why_not(place, bool(expected)))
 
     def main_first(place: places.Place) -> Any:
         return (
@@ -154,6 +144,29 @@ def _choose(volume: Dict[str, Any], there: List[places.Place]) -> Chosen:
     if not chosen.examined and not chosen.errors:
         chosen.errors.append("no filesystem is recognised on it")
     return chosen
+
+
+def _named(place: places.Place) -> str:
+    if place.volume:
+        return "the logical volume {}".format(place.volume)
+    return place.device if place.partition is None else "partition {}".format(place.partition)
+
+
+def _why_not(place: places.Place, expected: bool) -> List[str]:
+    """Why a place is not examined that may hold something; nothing where it need hold no filesystem."""
+    if place.filesystem:
+        return ["{} is not examined".format(place.filesystem)]
+    if place.note:
+        own = "; activate a restored copy of it on a machine of its own, and check it there"
+        return ["{}: {}{}".format(_named(place), place.note, own if place.volume else "")]
+    if place.usage in CAN_NOT_LOOK:
+        return [CAN_NOT_LOOK[place.usage].format(place.device)]
+    if place.volume and not place.usage:
+        return ["no filesystem is recognised on {}".format(_named(place))]
+    if place.type and not expected and place.type not in places.WITHOUT_FILESYSTEM and not place.usage:
+        what = "{} has the type {}, and no filesystem is recognised on it"
+        return [what.format(_named(place), place.type)]
+    return []
 
 
 Say = Callable[[str, str, Dict[str, Any]], None]
@@ -209,22 +222,24 @@ def _replay(place: places.Place, before: Dict[str, Any]) -> Dict[str, Any]:
     nothing = {"method": "none", "exit": 0, "replayed": False, "output": "", "error": "", "failed": False}
     if before.get("error") or before.get("unknown_features"):
         return dict(nothing, error=before.get("error", ""))
-    if before.get("dirty_log") is False:
+    if before.get("dirty_log") is False and not before.get("orphans"):
         return nothing
     if not before.get("replayable", True):
         return nothing  # its superblock is damaged: there is nothing to replay by
-    if hasattr(driver, "replay"):
+    if hasattr(driver, "replay") and not before.get("kernel_replays"):
         done = _look(lambda: driver.replay(place, before))
         if done.pop("kernel_next", False) and not done.get("failed"):
-            next_one = mounting.kernel_replay(place.device, "ext4", driver.REPLAY_OPTIONS)
-            done["output"] += next_one["output"]
+            # A filesystem that was frozen has a log with nothing in it, and its orphans all the same.
+            mounted = mounting.kernel_replay(place.device, "ext4", driver.KERNEL_REPLAY)
+            done.update(output=done["output"] + mounted["output"], error=done["error"] or mounted["error"])
         return done
     if not driver.KERNEL_REPLAY:
         return nothing
     if driver is btrfs:
         btrfs.forget()
     done = mounting.kernel_replay(place.device, place.filesystem, driver.KERNEL_REPLAY)
-    told = bool(before.get("dirty_log")) or bool(kernel.REPLAYS.search(done["output"]))
+    dirty = before.get("dirty_log")
+    told = bool(kernel.REPLAYS.search(done["output"])) if dirty is None else dirty
     done["replayed"] = done["replayed"] and told
     return done
 

@@ -7,13 +7,15 @@ import time
 import uuid
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from drtest.guest.probes import disks, prelude
+from drtest.guest.probes import disks, lvm, prelude
 
 SECTOR = 512
 # What blkid makes of an ext4 with odd feature bits, damaged ones among them.
 _ALSO_EXT = ("ext4dev", "jbd")
 EXT, XFS, BTRFS, NTFS, FAT = "ext4", "xfs", "btrfs", "ntfs", "vfat"
 BEYOND = "it begins beyond the end of the disk"
+LVM = "lvm"
+"""What the use of a place is called that was a physical volume of LVM, before its metadata were damaged."""
 WITHOUT_FILESYSTEM = {
     "82": "swap",
     "41": "PReP boot",
@@ -32,7 +34,7 @@ class Place(NamedTuple):
 
     `device` is a node of its own; `filesystem` is empty where none is recognised; `usage` is what blkid calls it
     (``filesystem``, ``raid``, ``crypto``, ``other``); `note` says what is odd about it; `type` is its partition's: two
-    hexadecimal digits in an MBR, a GUID in a GPT.
+    hexadecimal digits in an MBR, a GUID in a GPT; `volume` is the logical volume of LVM that it is, as ``group/name``.
     """
 
     device: str
@@ -43,6 +45,7 @@ class Place(NamedTuple):
     usage: str
     note: str
     type: str = ""
+    volume: str = ""
 
 
 class Loops:
@@ -88,7 +91,36 @@ class Partition(NamedTuple):
 
 
 def places(disk: disks.Disk, loops: Loops) -> List[Place]:
-    """All places on a disk, in order; only the disk itself where it has no partitions with anything on them."""
+    """All places on a disk, in order; only the disk itself where it has no partitions with anything on them.
+
+    In place of a physical volume of LVM there are its logical volumes.
+    """
+    return [inside for place in _partitions(disk, loops) for inside in _logical_volumes(place, loops)]
+
+
+def _logical_volumes(place: Place, loops: Loops) -> List[Place]:
+    member = place.usage == "raid" and disks.probe(place.device).get("TYPE") == lvm.MEMBER
+    if not member and (place.usage or place.note or not lvm.labelled(place.device)):
+        return [place]
+    try:
+        volumes = lvm.logical_volumes(place.device)
+    except lvm.DamagedError as problem:
+        return [place._replace(usage=LVM, note=str(problem))]
+    except LookupError as problem:
+        return [place._replace(note=str(problem))]
+    found = []
+    for one in volumes:
+        if one.why:
+            found.append(place._replace(size=one.size, uuid="", note=one.why, volume=one.name))
+        elif one.start + one.size > place.size:
+            found.append(place._replace(size=0, usage=LVM, note=BEYOND, volume=one.name))
+        else:
+            inside = _place(loops.make(place.device, one.start, one.size), place.partition, one.size)
+            found.append(inside._replace(volume=one.name))
+    return found or [place._replace(note="it is LVM's, and its group has no logical volumes")]
+
+
+def _partitions(disk: disks.Disk, loops: Loops) -> List[Place]:
     whole = _place(disk.device, None, disk.size)
     known = _known_partitions(disk)
     if not known and whole.filesystem and not whole.note:
@@ -217,7 +249,7 @@ def _place(device: str, partition: Optional[int], size: int) -> Place:
     if kind in _ALSO_EXT:
         kind, usage = EXT, "filesystem"
     if not kind:
-        kind, note = by_magic(device, size, boot_sectors_only="PTTYPE" in tags)
+        kind, note = by_magic(device, size, boot_sectors_only="PTTYPE" in tags and bool(table(device, size)))
         return Place(device, partition, size, kind, "", "filesystem" if kind else "", note)
     return Place(
         device, partition, size, kind if usage == "filesystem" else "", tags.get("UUID", ""), usage, ""
@@ -255,8 +287,10 @@ def by_magic(device: str, size: int, boot_sectors_only: bool = False) -> Tuple[s
                 return kind, "its superblock is damaged"
         for log, block in enumerate((1024, 2048, 4096)):
             backup = at(block * (block * 8 + (block == 1024)), 0x5C)
-            # Two bytes of magic alone are too little: the block size and the group must be right as well.
-            if backup[0x38:0x3A] == b"\x53\xef" and backup[0x18] == log and backup[0x5A:0x5C] == b"\x01\0":
+            # Two bytes of magic alone are too little: the block size and the group must be right as well, which
+            # the first revision did not write down.
+            group = b"\x01\0" if backup[0x4C:0x50] != bytes(4) else bytes(2)
+            if backup[0x38:0x3A] == b"\x53\xef" and backup[0x18] == log and backup[0x5A:0x5C] == group:
                 return EXT, "its superblock is gone, a backup is there"
         if at(0x4000040, 8) == b"_BHRfS_M":
             return BTRFS, "its superblock is gone, a mirror is there"
@@ -283,4 +317,5 @@ def describe(place: Place) -> Dict[str, Any]:
         "usage": place.usage,
         "note": place.note,
         "type": place.type,
+        "volume": place.volume,
     }

@@ -17,6 +17,8 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Pat
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HEAD = 12000
 TAIL = 4000
+MOST = 8 << 20
+"""Bytes that a command may print: a checker that has said so much of a filesystem might never come to an end."""
 PATIENCE = 5.0
 """Seconds that a killed command gets to die in; one that hangs in the kernel does not, and is left behind."""
 
@@ -76,6 +78,8 @@ def run(
     environment: Optional[Mapping[str, str]] = None,
 ) -> Ran:
     """Runs one command, in the C locale, without a terminal, and never longer than `timeout` or the budget.
+
+    One that prints more than `MOST` is ended: what it said by then stands, and its exit is None.
 
     Args:
         argv: the program and its arguments.
@@ -141,7 +145,7 @@ def _drain(
         if not chunk:
             return ""
         gathered.add(chunk)
-        if until is not None and until.search(gathered.text()):
+        if gathered.length > MOST or (until is not None and until.search(gathered.text())):
             return _ENOUGH
 
 
