@@ -35,7 +35,7 @@ STATE_VERSION = "2"
 """Of the steps and what they give: raise it when an older run can't be resumed by newer code."""
 
 UNRECORDED = 5.0
-"""Seconds after a drill's end that DBOS may take to record it: where its state file takes nothing any more, for ever."""
+"""Seconds after a drill's end that DBOS may take to record it; for ever, where its disk is full."""
 
 _DEFECT = "This is a defect of drtest: please report it, with the log."
 
