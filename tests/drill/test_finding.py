@@ -24,6 +24,7 @@ servers:
 load: {canary: {rate: 50/s}, for: 5s}
 captures: [running, stopped]
 volumes: [root]
+deadlines: {boot: 4m} # of a root that runs read-only, nobody is let in for as long as it is waited for
 expect:
   - {server: lin, volume: root, capture: running, verdict: unusable}
   - {verdict: usable}
