@@ -180,6 +180,8 @@ def open_run(
     ]
     chosen = [one for one in chosen if one.drills]
     _refuse_namesakes(chosen)
+    if resume is not None:
+        _refuse_other_state(resume)
     with open_target(target, config=config, on_lab=on_lab, images=lab_images(chosen)) as where:
         folder = _folder(plans, chosen, target=target, out=out, resume=resume)
         run = Run(chosen, target=where, folder=folder, tell=tell, judged=judged, stop=stop)
@@ -204,6 +206,21 @@ def _refuse_namesakes(plans: Collection[Plan]) -> None:
             )
 
 
+def _refuse_other_state(resume: Path) -> None:
+    """A run whose steps were others is never taken up by the engine: it would be waited for without end."""
+    from drtest.drill.engine import STATE_VERSION
+    from drtest.record.folder import RunFolder
+
+    run = RunFolder.open(resume).run
+    if run.state_version != STATE_VERSION:
+        raise UsageError(
+            f"The run in {resume} can't be resumed: drtest {run.tool_version} began it with other steps than this"
+            f" drtest {__version__} has.",
+            remedy=f"Clean up with `drtest sweep --target {run.target} --run {run.run} --yes`, then run the drill"
+            " again.",
+        )
+
+
 def _folder(
     plans: Mapping[Path, Plan],
     chosen: Collection[Plan],
@@ -212,6 +229,7 @@ def _folder(
     out: Path | None,
     resume: Path | None,
 ) -> "RunFolder":
+    from drtest.drill.engine import STATE_VERSION
     from drtest.record.folder import Run as Record
     from drtest.record.folder import RunFolder, SelectedCell, new_run_id, scenario_file
 
@@ -224,6 +242,7 @@ def _folder(
         run=run_id,
         target=target,
         tool_version=__version__,
+        state_version=STATE_VERSION,
         started=now,
         ended=None,
         scenarios=tuple(
@@ -254,14 +273,17 @@ def environment() -> dict[str, str]:
     }
 
 
-def sweep(name: str, *, config: Path | None, run: str | None, delete: bool) -> "tuple[Leftover, ...]":
+def sweep(name: str, *, config: Path | None, runs: Collection[str], delete: bool) -> "tuple[Leftover, ...]":
     """What runs left behind on a target; or, when it was deleted, what could not be.
 
     Args:
         name: the target's name.
         config: the drtest.toml; None to look for it.
-        run: only what this run left; None for every run that is not at work on this machine.
+        runs: only what these runs left; without any, what every run left that is not at work on this machine.
         delete: whether to put it right.
+
+    Raises:
+        UsageError: what is to be deleted off the lab was not said run by run.
     """
     from drtest.cloud.ec2 import Ec2
     from drtest.cloud.guard import Guard
@@ -276,9 +298,12 @@ def sweep(name: str, *, config: Path | None, run: str | None, delete: bool) -> "
         return ()
     with open_target(name, config=config, on_lab=lambda *_: None) as target:
         clients = connect(target)
-        ec2 = Ec2(clients.ec2, unretried=clients.unretried, guard=Guard(run=run or ""))
+        ec2 = Ec2(clients.ec2, unretried=clients.unretried, guard=Guard(run=""))
         left: list[Leftover] = []
-        for each in [run] if run else [one for one in runs_left(ec2) if not at_work(one)]:
+        found = runs or [one for one in runs_left(ec2) if not at_work(one)]
+        if delete and not runs and name != LAB:
+            _refuse_unnamed(found, target=name)
+        for each in dict.fromkeys(found):
             broom = Broom(
                 ec2=ec2,
                 poller=Poller(ec2, interval=target.poll_seconds),
@@ -288,3 +313,14 @@ def sweep(name: str, *, config: Path | None, run: str | None, delete: bool) -> "
             )
             left += broom.sweep() if delete else broom.found()
         return tuple(left)
+
+
+def _refuse_unnamed(found: Collection[str], *, target: str) -> None:
+    """The lab is this machine's alone; in an account, a run may be at work that was started on another machine."""
+    if found:
+        raise UsageError(
+            f"These runs have resources on target {target}: {', '.join(found)}. One that is at work on another"
+            " machine looks like a dead one from here, and would lose them.",
+            remedy=f"Name those that are dead: `drtest sweep --target {target}"
+            f" {' '.join(f'--run {one}' for one in found)} --yes`.",
+        )

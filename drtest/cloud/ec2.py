@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
@@ -340,8 +339,3 @@ class Ec2:
 
 
 GONE_STATES = ("shutting-down", "terminated")
-
-
-def latest(snapshots: Sequence[Snapshot]) -> datetime | None:
-    """The latest StartTime of a set."""
-    return max((snapshot.start_time for snapshot in snapshots), default=None)

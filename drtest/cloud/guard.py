@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from drtest.cloud.policy import CREATE, STAGES
 from drtest.cloud.tags import RUN
 from drtest.errors import DrtestError
 
 _READING = re.compile(r"^(Describe|Get|List|Search|Assume|Head|BatchGet|Lookup)")
 _RESOURCE = re.compile(r"^(i|vol|snap|ami|sg|eni|sgr|replacevol)-[0-9a-f]{8,}$")
+_DRILLS = frozenset(action for several in STAGES.values() for action in several)
 # What a mutating call may only mention, without changing it.
 _MENTIONED = {
     "RunInstances": {"ImageId", "SecurityGroupIds", "SubnetId", "NetworkInterfaces"},
@@ -88,6 +90,12 @@ class Guard:
                 f"The guard refused {service} {operation}: a drill changes nothing outside EC2.",
                 remedy="This is a defect of drtest: please report it with this message.",
             )
+        if operation not in _DRILLS:
+            raise GuardError(
+                f"The guard refused {operation}: it changes something, and is none of the calls that a drill makes.",
+                remedy="This is a defect of drtest: please report it with this message. A call that a drill shall"
+                " make has to stand in STAGES (drtest/cloud/policy.py): then the policy allows it too.",
+            )
         mentioned = _MENTIONED.get(operation, set())
         changed = set(_ids({key: value for key, value in params.items() if key not in mentioned}))
         with self._lock:
@@ -102,7 +110,7 @@ class Guard:
                 " and the scenario does not allow it.",
                 remedy="A source may be stopped only with `may_stop: true`, written to only with `may_write: true`.",
             )
-        if operation in _CREATING and not self._tagged(params):
+        if operation in CREATE and not self._tagged(params):
             raise GuardError(
                 f"The guard refused {operation}: it carries no {RUN} tag, so its resource could be lost sight of.",
                 remedy="This is a defect of drtest: please report it with this message.",
@@ -122,9 +130,6 @@ class Guard:
             for specification in params.get("TagSpecifications") or []
             for tag in specification.get("Tags") or []
         )
-
-
-_CREATING = {"RunInstances", "CreateVolume", "CreateSnapshot", "CreateSnapshots", "CreateSecurityGroup"}
 
 
 def _ids(value: object) -> Iterator[str]:

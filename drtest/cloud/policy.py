@@ -293,7 +293,12 @@ def _references(target: Target) -> list[SecretRef]:
     login = target.login
     return [
         *([login.linux.key] if login.linux else []),
-        *([login.windows.password] if login.windows else []),
+        *(
+            secret
+            for one in (login.windows.each if login.windows else ())
+            for secret in (one.password, one.certificate_key)
+            if secret
+        ),
     ]
 
 

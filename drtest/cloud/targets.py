@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictInt, StrictStr, model_validator
 
-from drtest.cloud.secrets import FilePath, SecretRef, key_file, resolve_secret
+from drtest.cloud.logins import LinuxLogin, Logins, Secrets, WindowsLogin, WinrmLogin
+from drtest.cloud.secrets import SecretRef, key_file, resolve_secret
 from drtest.errors import UsageError
 from drtest.scenario.model import Part
 from drtest.scenario.spelling import meant, quoted
 from drtest.scenario.units import duration_text
-from drtest.scenario.values import Name, Seconds, Text, between, mistake
+from drtest.scenario.values import Name, Seconds, Text, between, like, mistake
 from drtest.words import Os
 
 if TYPE_CHECKING:
@@ -22,72 +23,28 @@ __all__ = ["ImageRef", "SecretRef", "Target", "choose", "lab_target", "load_targ
 LAB = "lab"
 """The name of the target that is built in."""
 
-Address = Literal["private", "public"]
-
-
-def _like(pattern: str, example: str) -> AfterValidator:
-    from re import fullmatch
-
-    def validate(value: str) -> str:
-        if not fullmatch(pattern, value):
-            raise mistake(f"{quoted(value)} can't stand here; write it as {example}")
-        return value
-
-    return AfterValidator(validate)
-
-
-Port = Annotated[StrictInt, Field(ge=1, le=65535)]
-AmiId = Annotated[StrictStr, _like(r"ami-[0-9a-f]{8,17}", "ami-0123456789abcdef0")]
-SubnetId = Annotated[StrictStr, _like(r"subnet-[0-9a-f]{8,17}", "subnet-0123456789abcdef0")]
-GroupId = Annotated[StrictStr, _like(r"sg-[0-9a-f]{8,17}", "sg-0123456789abcdef0")]
+AmiId = Annotated[StrictStr, like(r"ami-[0-9a-f]{8,17}", "ami-0123456789abcdef0")]
+SubnetId = Annotated[StrictStr, like(r"subnet-[0-9a-f]{8,17}", "subnet-0123456789abcdef0")]
+GroupId = Annotated[StrictStr, like(r"sg-[0-9a-f]{8,17}", "sg-0123456789abcdef0")]
 RoleArn = Annotated[
-    StrictStr, _like(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+", "arn:aws:iam::123456789012:role/drtest")
+    StrictStr, like(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+", "arn:aws:iam::123456789012:role/drtest")
 ]
-Region = Annotated[StrictStr, _like(r"[a-z]{2}(-[a-z]+)+-[0-9]+", "eu-central-1")]
-Zone = Annotated[StrictStr, _like(r"[a-z]{2}(-[a-z0-9]+)+", "eu-central-1a")]
-Url = Annotated[StrictStr, _like(r"https?://\S+", "https://ec2.eu-central-1.amazonaws.com")]
-Cidr = Annotated[StrictStr, _like(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}", "203.0.113.7/32")]
-Fingerprint = Annotated[StrictStr, _like(r"(?i)(sha256:)?[0-9a-f]{64}", "sha256:… (64 hexadecimal digits)")]
+Region = Annotated[StrictStr, like(r"[a-z]{2}(-[a-z]+)+-[0-9]+", "eu-central-1")]
+Url = Annotated[StrictStr, like(r"https?://\S+", "https://ec2.eu-central-1.amazonaws.com")]
+Cidr = Annotated[StrictStr, like(r"[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}", "203.0.113.7/32")]
 
 
 class ImageRef(Part):
     """An AMI: by its id, or by the public SSM parameter that names the newest one."""
 
     id: AmiId | None = None
-    ssm: Annotated[StrictStr, _like(r"/\S+", "/aws/service/debian/release/12/latest/amd64")] | None = None
+    ssm: Annotated[StrictStr, like(r"/\S+", "/aws/service/debian/release/12/latest/amd64")] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.id is None) == (self.ssm is None):
             raise mistake('an image is named in one way; write {id = "ami-…"} or {ssm = "/aws/service/…"}')
         return self
-
-
-class LinuxLogin(Part):
-    """How Linux servers are logged in to, over SSH: the user needs sudo without a password."""
-
-    user: Text = "admin"
-    key: SecretRef
-    address: Address = "private"
-    port: Port = 22
-
-
-class WindowsLogin(Part):
-    """How Windows servers are logged in to, over WinRM with HTTPS."""
-
-    user: Text = "Administrator"
-    password: SecretRef
-    address: Address = "private"
-    port: Port = 5986
-    ca: FilePath | None = None
-    fingerprint: Fingerprint | None = None
-
-
-class Logins(Part):
-    """How guests are logged in to, by operating system."""
-
-    linux: LinuxLogin | None = None
-    windows: WindowsLogin | None = None
 
 
 class Credentials(Part):
@@ -120,7 +77,6 @@ class Target(Part):
 
     name: Name
     region: Region
-    zone: Zone | None = None
     subnet: SubnetId
     security_group: GroupId | None = None
     profile: Text | None = None
@@ -133,7 +89,6 @@ class Target(Part):
     helper_images: Mapping[Os, ImageRef] = {}
     instance_type: Mapping[Os, Text] = {Os.LINUX: "t3.small", Os.WINDOWS: "t3.large"}
     key_name: Text | None = None
-    instance_profile: Text | None = None
     runner_cidr: Cidr | None = None
     poll: Annotated[Seconds, between(0.05, 60, duration_text)] = 5.0
     login: Logins = Logins()
@@ -188,13 +143,20 @@ class Target(Part):
             )
         return self.login.windows
 
-    def login_for(self, os: Os) -> LinuxLogin | WindowsLogin:
+    def login_for(self, os: Os, *, ours: bool = True) -> LinuxLogin | WinrmLogin:
         """How servers of an operating system are logged in to.
+
+        Args:
+            os: the operating system.
+            ours: whether the run made the server; of one that it did not, Windows may have a login of its own.
 
         Raises:
             UsageError: the target does not say.
         """
-        return self.login_windows if os is Os.WINDOWS else self.login_linux
+        if os is not Os.WINDOWS:
+            return self.login_linux
+        windows = self.login_windows
+        return windows.copies or windows if ours else windows
 
     def login_key_file(self, session: "Session | None" = None) -> Path:
         """The private key of the login to Linux servers, as a file.
@@ -208,17 +170,17 @@ class Target(Part):
         """
         return key_file(self.login_linux.key, session=session)
 
-    def login_password(self, session: "Session | None" = None) -> str:
-        """The password of the login to Windows servers.
+    def login_secrets(self, session: "Session | None" = None) -> dict[WinrmLogin, Secrets]:
+        """The secrets of the logins to Windows servers.
 
         Args:
-            session: for one that is kept in AWS.
+            session: for those that are kept in AWS.
 
         Raises:
-            UsageError: the target names none, or it is not there.
-            EnvironmentFailedError: AWS did not give it out.
+            UsageError: the target names none, or one is not there.
+            EnvironmentFailedError: AWS did not give one out.
         """
-        return resolve_secret(self.login_windows.password, session=session)
+        return {login: login.secrets(session) for login in self.login_windows.each}
 
     def instance_type_for(self, os: Os) -> str:
         """The instance type of servers, scratch instances and helpers.
@@ -275,7 +237,6 @@ def lab_target(status: Mapping[str, Any]) -> Target:
     return Target(
         name=LAB,
         region=status["region"],
-        zone=status["zone"],
         subnet=status["subnet"],
         endpoint_url=status["endpoint"],
         credentials=Credentials(

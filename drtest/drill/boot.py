@@ -22,7 +22,7 @@ from drtest.drill.standby import SCRATCH, running, standby, stopped
 from drtest.errors import EnvironmentFailedError
 from drtest.guest.host_keys import same_key
 from drtest.guest.transport import GuestError
-from drtest.verdict.console import PATTERNS, Kind
+from drtest.verdict.console import PATTERNS, Kind, telling
 from drtest.verdict.evidence import Copy
 from drtest.words import ROOT
 
@@ -48,7 +48,9 @@ def boot(source: Source, *, point: Point, token: str, site: Site) -> bool:
     swap_root(volumes, scratch=scratch, source=source, site=site)
     phases: dict[str, float | None] = {"restore": time.monotonic() - begun, "initialise": None}
     whole = "data volumes" if len(volumes) > 1 else "root alone"
-    guest, console = _start(scratch, what=whole, source=source, point=point, site=site, phases=phases)
+    guest, console = _start(
+        scratch, what=whole, source=source, point=point, token=token, site=site, phases=phases
+    )
     if guest is not None:
         asked = time.monotonic()
         _visit(guest, console, scratch=scratch, volumes=volumes, source=source, point=point, site=site)
@@ -71,7 +73,9 @@ def boot_with_blanks(source: Source, *, point: Point, token: str, site: Site) ->
     root = copies(point, copy=Copy.B, token=token, zone=source.zone, site=site, only=(ROOT,))
     volumes = {**root, **blanks(source, point=point, token=token, site=site)}
     swap_root(volumes, scratch=scratch, source=source, site=site)
-    guest, console = _start(scratch, what="blank volumes", source=source, point=point, site=site, phases={})
+    guest, console = _start(
+        scratch, what="blank volumes", source=source, point=point, token=token, site=site, phases={}
+    )
     if guest is not None:
         _visit(guest, console, scratch=scratch, volumes=volumes, source=source, point=point, site=site)
     _put_away(volumes, scratch=scratch, site=site)
@@ -108,7 +112,14 @@ def _put_away(volumes: Mapping[str, str], *, scratch: str, site: Site) -> None:
 
 
 def _start(
-    scratch: str, *, what: str, source: Source, point: Point, site: Site, phases: dict[str, float | None]
+    scratch: str,
+    *,
+    what: str,
+    source: Source,
+    point: Point,
+    token: str,
+    site: Site,
+    phases: dict[str, float | None],
 ) -> tuple[LoggedIn | None, Console]:
     """Start the scratch instance and log in; what it showed is observed either way."""
     deadline = site.scenario.deadlines.boot
@@ -116,7 +127,8 @@ def _start(
     begun, started_at = time.monotonic(), _now()
     seen: dict[str, Any] = {"running_at": None, "answered_at": None, "error": "", "reachable": False}
     hopeless_from: dict[Kind, float] = {}
-    console = Console(scratch, site=site, on_text=lambda text: _watch(text, hopeless_from))
+    old = Console(scratch, site=site).look()
+    console = Console(scratch, site=site, on_text=lambda text: _watch(text, hopeless_from), old=old)
 
     def hopeless() -> bool:
         return site.stop.asked.is_set() or any(time.monotonic() > moment for moment in hopeless_from.values())
@@ -137,7 +149,7 @@ def _start(
         seen["error"] = error.seen
     statuses = _statuses(scratch, patient=guest is not None, site=site)
     text = console.look()
-    name = f"console/{site.server}-{point.capture}-{point.trial}-{point.attempt}-{what.replace(' ', '-')}"
+    name = f"console/{site.server}-{point.capture}-{point.trial}-{point.attempt}-{token}-{what.replace(' ', '-')}"
     site.observe(
         "boot.attempt",
         {
@@ -170,7 +182,7 @@ def matches(console: str) -> tuple[Mapping[str, str], ...]:
 
 
 def _watch(text: str, hopeless_from: dict[Kind, float]) -> None:
-    for kind in {PATTERNS[match["pattern"]] for match in matches(text)} & set(_PATIENCE):
+    for kind in telling(match["pattern"] for match in matches(text)) & set(_PATIENCE):
         hopeless_from.setdefault(kind, time.monotonic() + _PATIENCE[kind])
 
 

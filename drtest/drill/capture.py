@@ -5,6 +5,7 @@ snapshots and makes the recovery point anew.
 """
 
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -44,13 +45,22 @@ def load_and_capture(source: Source, *, wanted: Point, site: Site) -> Point:
     """
     point = replace(wanted, attempt=secrets.token_hex(4))
     if not source.ours:
-        server, stops = site.plan_of_server, point.capture is Capture.STOPPED
-        allow(source.instance, server=server, stops=stops, site=site)
+        server = site.plan_of_server
+        allow(source.instance, server=server, stops=point.capture is Capture.STOPPED, site=site)
         still_claimed(source.instance, server=server, site=site)
     site.stage("capture", f"{point.name}: drop what an earlier try left")
     broom(site, key=f"{point.key}/").drop(Snapshot)
     _running(source, site=site)
-    point, seen = _loaded(source, point=point, site=site)
+    stops = point.capture is Capture.STOPPED and not source.ours
+    try:
+        point, seen = _loaded(source, point=point, site=site)
+    except Exception:
+        # The clean-up tries again, and tells; what failed first has to be told here.
+        with suppress(Exception):
+            _up_again(point, stops=stops, site=site)
+        raise
+    # The point in time is that of the request (EBS User Guide, "Create EBS snapshots"): nobody stays down for the rest.
+    _up_again(point, stops=stops, site=site)
     site.stage("capture", f"{point.name}: wait for the snapshots to complete")
     site.poller.until(
         Snapshot,
@@ -62,54 +72,13 @@ def load_and_capture(source: Source, *, wanted: Point, site: Site) -> Point:
     site.observe(
         "capture", {**seen.data, "completed": True}, copy=Copy.CLOUD, command=seen.command, point=point
     )
-    if point.capture is Capture.STOPPED and not source.ours:
+    return point
+
+
+def _up_again(point: Point, *, stops: bool, site: Site) -> None:
+    if stops:
         site.stage("capture", f"{point.name}: start the source again")
         broom(site, key="").start_sources()
-    return point
-
-
-def pick(source: Source, *, wanted: Point, site: Site) -> Point:
-    """Take the newest snapshots that somebody made earlier, one of each volume, as the recovery point.
-
-    Raises:
-        EnvironmentFailedError: a volume has none that is completed.
-    """
-    site.stage("capture", f"{wanted.name}: the newest snapshots that there are")
-    newest: dict[str, Snapshot] = {}
-    for name, volume in source.volumes.items():
-        whole = [item for item in site.ec2.snapshots_of(volume) if item.state == "completed"]
-        if not whole:
-            raise EnvironmentFailedError(
-                f"Volume {volume} ({name}) of server {site.server} has no completed snapshot in this account.",
-                remedy="Nothing backs it up: see its backup plan, then run the drill again.",
-            )
-        newest[name] = whole[min(wanted.trial, len(whole)) - 1]
-    point = replace(
-        wanted, attempt=secrets.token_hex(4), snapshots={name: item.id for name, item in newest.items()}
-    )
-    start = min(item.start_time for item in newest.values())
-    site.observe(
-        "capture",
-        {
-            "snapshots": dict(point.snapshots),
-            "volumes": dict(source.volumes),
-            "devices": dict(source.devices),
-            "requested_at": _iso(start),
-            "returned_at": _iso(start),
-            "start_time": _iso(start),
-            # Whether the server ran is not kept in a snapshot.
-            "source_state_before": "unknown",
-            "source_state_after": "unknown",
-            "source_state_reason": "",
-            "atomic": False,
-            "completed": True,
-            "error": "",
-        },
-        copy=Copy.CLOUD,
-        command="ec2 DescribeSnapshots",
-        point=point,
-    )
-    return point
 
 
 def most_seconds(*, site: Site) -> float:
@@ -155,7 +124,11 @@ def _loaded(source: Source, *, point: Point, site: Site) -> tuple[Point, Observa
     site.stage("load", f"{point.name}: {load.canary.rate:g} records a second for {load.for_:g} s")
     with (
         login(
-            source.instance, known=source.host_keys, deadline=site.scenario.deadlines.boot, site=site
+            source.instance,
+            known=source.host_keys,
+            ours=source.ours,
+            deadline=site.scenario.deadlines.boot,
+            site=site,
         ) as guest,
         programs(site.os).load(
             guest,

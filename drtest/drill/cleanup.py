@@ -303,7 +303,7 @@ def _must(left: Sequence[Leftover], *, run: str) -> None:
     if left:
         raise EnvironmentFailedError(
             f"Could not put right {', '.join(f'{each.kind} {each.id} ({each.reason})' for each in left)}.",
-            remedy=f"`drtest sweep --run {run} --yes` tries again.",
+            remedy=f"`drtest sweep --target NAME --run {run} --yes` tries again.",
         )
 
 

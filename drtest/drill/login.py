@@ -7,8 +7,8 @@ from typing import TypeAlias, TypedDict
 
 from drtest.cloud.ec2 import GONE_STATES
 from drtest.cloud.failures import explained
+from drtest.cloud.logins import WinrmLogin
 from drtest.cloud.resources import Instance
-from drtest.cloud.targets import WindowsLogin
 from drtest.drill.guests import keys_from_console
 from drtest.drill.site import Site
 from drtest.errors import EnvironmentFailedError
@@ -37,13 +37,21 @@ class Console:
         instance: its id.
         site: where it is asked for.
         on_text: told of each new text.
+        old: what it showed before this start: it may go on to show it for a while.
 
     Attributes:
         trouble: why the last look failed; empty where it did not.
     """
 
-    def __init__(self, instance: str, *, site: Site, on_text: Callable[[str], None] = lambda _: None) -> None:
-        self._instance, self._site, self._on_text = instance, site, on_text
+    def __init__(
+        self,
+        instance: str,
+        *,
+        site: Site,
+        on_text: Callable[[str], None] = lambda _: None,
+        old: str = "",
+    ) -> None:
+        self._instance, self._site, self._on_text, self._old = instance, site, on_text, old
         self._looked = 0.0
         self.text = ""
         self.trouble = ""
@@ -54,7 +62,7 @@ class Console:
         if time.monotonic() - self._looked >= _CONSOLE_EVERY:
             self._looked = time.monotonic()
             try:
-                self.text = self._site.ec2.console(self._instance) or self.text
+                self.text = self._site.ec2.console(self._instance).removeprefix(self._old) or self.text
                 self.trouble = ""
             except Exception as error:
                 # What it showed before still holds, and the next look may succeed.
@@ -84,8 +92,8 @@ def login(
     Args:
         instance: its id; it is asked for its address.
         known: host keys that are accepted besides those on its own console.
-        ours: whether the run launched it; of one that it did not, what this user has accepted before counts too:
-            its console may have lost its keys long ago.
+        ours: whether the run launched it; one that it did not may have a login of its own, and what this user has
+            accepted before counts too: its console may have lost its keys long ago.
         deadline: seconds from now.
         site: the target's login settings.
         console: asked for host keys; its own where none is given.
@@ -96,7 +104,7 @@ def login(
         EnvironmentFailedError: it was terminated, or has no address of the kind that the target names.
         UsageError: the target does not say how such servers are logged in to.
     """
-    settings = site.target.login_for(site.os)
+    settings = site.target.login_for(site.os, ours=ours)
     seen: Instance = site.ec2.instance(instance)
     if seen.state in GONE_STATES:
         raise EnvironmentFailedError(
@@ -116,7 +124,7 @@ def login(
         return (*known, *console.host_keys())
 
     try:
-        if isinstance(settings, WindowsLogin):
+        if isinstance(settings, WinrmLogin):
             return _by_winrm(address, settings, keys=keys, deadline=deadline, site=site, cancelled=cancelled)
         remembered = () if ours else known_hosts(address, port=settings.port)
         return connect_by_ssh(
@@ -146,7 +154,7 @@ class _Proof(TypedDict, total=False):
 
 def _by_winrm(
     address: str,
-    settings: WindowsLogin,
+    settings: WinrmLogin,
     *,
     keys: Callable[[], Sequence[str]],
     deadline: float,
@@ -157,6 +165,7 @@ def _by_winrm(
     ends = time.monotonic() + deadline
     place = f"{address}:{settings.port}"
     inside = False
+    secrets = site.secrets[settings]
 
     def looking() -> bool:
         # While it boots its console is looked at: it tells of a boot that fails, and of its certificate.
@@ -172,7 +181,10 @@ def _by_winrm(
                     address,
                     port=settings.port,
                     user=settings.user,
-                    password=site.password,
+                    password=secrets.password,
+                    auth=settings.auth,
+                    certificate=Path(settings.certificate) if settings.certificate else None,
+                    certificate_key=secrets.certificate_key,
                     deadline=max(0.1, ends - time.monotonic()),
                     cancelled=looking,
                     **proof,
@@ -188,7 +200,7 @@ def _by_winrm(
             raise GuestCancelledError(f"connecting to {place} was cancelled")
 
 
-def _proofs(settings: WindowsLogin, keys: Sequence[str]) -> Iterator[_Proof]:
+def _proofs(settings: WinrmLogin, keys: Sequence[str]) -> Iterator[_Proof]:
     """The newest key first: a console keeps those of earlier boots."""
     pins = [key.partition(" ")[2] for key in reversed(keys)]
     if settings.fingerprint:

@@ -18,7 +18,8 @@ class Source:
         volumes: volume id by name, root first, then as in the scenario: the canary's order.
         devices: EC2's device name by volume name.
         places: where each volume's canary lies; empty where none is written.
-        host_keys: its SSH host keys, as ``ssh-ed25519 AAAA…``.
+        host_keys: its SSH host keys, as ``ssh-ed25519 AAAA…``; of Windows the fingerprint of its WinRM certificate,
+            as ``x509-sha256 0123…``.
         boot_id: of the boot in which it was found.
         zone: the availability zone of the instances that volumes are restored onto.
     """

@@ -151,5 +151,6 @@ def _held_by_nobody_else(source: Instance, *, server: Server, site: Site) -> Non
     if holder and holder != site.run:
         raise UsageError(
             f"Server {server.name} ({source.id}) is being worked on by run {holder}.",
-            remedy=f"Wait for it; if it is dead, `drtest sweep --run {holder} --yes` releases the server.",
+            remedy=f"Wait for it; if it is dead, `drtest sweep --target {site.target.name} --run {holder} --yes`"
+            " releases the server.",
         )

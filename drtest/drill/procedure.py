@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 from drtest.cloud.wait import CancelledError
-from drtest.drill.capture import load_and_capture, pick
+from drtest.drill.capture import load_and_capture
 from drtest.drill.cleanup import Leftover, clean
 from drtest.drill.engine import Part, Step, StepFailedError, together
+from drtest.drill.existing import pick
 from drtest.drill.points import Point, Source
 from drtest.drill.prepare import prepare
 from drtest.drill.prove import prove
@@ -63,7 +64,7 @@ def drill(plan: DrillPlan, *, site: Site, step: Step) -> Outcome:
             gives=Source,
             on_failure=partial(_note, site, "prepare", None),
         )
-        failures += _points(plan, source, site=site, step=step)
+        _points(plan, source, failures, site=site, step=step)
     except StepFailedError as failed:
         failures.append(failed)
     finally:
@@ -79,15 +80,23 @@ def drill(plan: DrillPlan, *, site: Site, step: Step) -> Outcome:
     )
 
 
-def _points(plan: DrillPlan, source: Source, *, site: Site, step: Step) -> list[StepFailedError]:
+def _points(
+    plan: DrillPlan, source: Source, failures: list[StepFailedError], *, site: Site, step: Step
+) -> None:
     """Make each recovery point, and prove it while the next is made.
 
     The source and the copies have nothing to do with each other, and most of either's time is spent waiting.
 
-    Returns:
-        What failed: one recovery point that could not be made or proven says nothing about the next.
+    Args:
+        plan: with the recovery points.
+        source: what they are made of.
+        failures: gets what failed: one recovery point that could not be made or proven says nothing about the next.
+        site: where.
+        step: runs each.
+
+    Raises:
+        StepFailedError: a step could not be run at all.
     """
-    failures: list[StepFailedError] = []
     made: Point | None = None
     for next_ in (*plan.points, None):
         wanted = Point(capture=next_[0], trial=next_[1], snapshots={}) if next_ else None
@@ -113,7 +122,6 @@ def _points(plan: DrillPlan, source: Source, *, site: Site, step: Step) -> list[
             site.settled(point.capture, point.trial)
         if any(failed.cancelled for failed in failures):
             break
-    return failures
 
 
 def _capture(source: Source, wanted: Point, *, site: Site) -> Part[Point]:

@@ -12,6 +12,7 @@ from drtest.drill.guests import NEEDS_ITS_VOLUMES
 from drtest.drill.points import Point, Source
 from drtest.drill.restore import drop_copies
 from drtest.drill.site import Site
+from drtest.verdict.evidence import Copy
 
 
 def prove(source: Source, *, point: Point, boots: bool, site: Site) -> bool:
@@ -32,6 +33,8 @@ def prove(source: Source, *, point: Point, boots: bool, site: Site) -> bool:
     site.stage("restore", f"{point.name}: two copies")
     drop_copies(point, site=site)
     token = secrets.token_hex(3)
+    # What a killed run saw of this point was of copies that are gone.
+    site.observe("proof", {"token": token}, copy=Copy.RUNNER, command="two new copies", point=point)
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix=f"prove-{site.server}") as lines:
         offline = lines.submit(examine, source, point=point, token=token, site=site)
         booted = lines.submit(boot, source, point=point, token=token, site=site) if boots else None

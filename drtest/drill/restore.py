@@ -11,7 +11,7 @@ from drtest.cloud.resources import Instance, Volume
 from drtest.cloud.tags import KEY
 from drtest.drill.points import Point, Source
 from drtest.drill.site import Site
-from drtest.drill.standby import stopped
+from drtest.drill.standby import HELPER, SCRATCH, discard, stopped
 from drtest.errors import EnvironmentFailedError
 from drtest.verdict.evidence import Copy
 from drtest.words import ROOT
@@ -134,8 +134,19 @@ def drop_copies(point: Point, *, site: Site) -> None:
         return
     site.ec2.guard.own(*(volume.id for volume in left))
     for holder in sorted({volume.attached_to for volume in left if volume.attached_to}):
-        if site.ec2.instance(holder).tags.get(KEY, "").endswith("/scratch"):
+        key = site.ec2.instance(holder).tags.get(KEY, "")
+        if key.endswith(f"/{SCRATCH}"):
             stopped(holder, site=site, what="the scratch instance")
+        elif key.endswith(f"/{HELPER}"):
+            # The examination of a killed run may still be at it there.
+            discard(holder, site=site)
+            site.poller.until(
+                Instance,
+                [holder],
+                ready=lambda item: item.state == "terminated",
+                deadline=site.scenario.deadlines.stop,
+                what="the helper of a killed run to end",
+            )
     detach([volume.id for volume in left], site=site)
     delete([volume.id for volume in left], site=site)
 

@@ -20,6 +20,7 @@ from drtest.drill.engine import Engine
 from drtest.drill.liveness import alive
 from drtest.drill.procedure import Outcome, drill
 from drtest.drill.site import SOURCE, Progress, Site, Stop
+from drtest.guest.winrm_auth import require
 from drtest.record.folder import RunFolder
 from drtest.record.ledger import Resource
 from drtest.record.results import results, write
@@ -78,7 +79,9 @@ class Run:
         ec2 = Ec2(clients.ec2, unretried=clients.unretried, guard=guard, on_created=self._created)
         systems = {one.server.os for one in self._drills.values()}
         key_file = self.target.login_key_file(clients.session) if Os.LINUX in systems else Path()
-        password = self.target.login_password(clients.session) if Os.WINDOWS in systems else ""
+        secrets = self.target.login_secrets(clients.session) if Os.WINDOWS in systems else {}
+        if any(one.server.os is Os.WINDOWS and one.server.launch is None for one in self._drills.values()):
+            require(self.target.login_windows.auth)
         poller = Poller(ec2, interval=self.target.poll_seconds, cancelled=self.stop.asked.is_set)
         cleaner = Poller(ec2, interval=self.target.poll_seconds, cancelled=self.stop.insisted.is_set)
         images = Images(self.target, ec2=ec2, clients=clients)
@@ -101,7 +104,7 @@ class Run:
                     cleaner=cleaner,
                     images=images,
                     key_file=key_file,
-                    password=password,
+                    secrets=secrets,
                     folder=self.folder,
                     stop=self.stop,
                     tell=self._tell,

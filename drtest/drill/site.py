@@ -9,6 +9,7 @@ from typing import Any
 
 from drtest.cloud.ec2 import Ec2
 from drtest.cloud.images import Images
+from drtest.cloud.logins import Secrets, WinrmLogin
 from drtest.cloud.tags import Ownership
 from drtest.cloud.targets import Target
 from drtest.cloud.wait import Poller
@@ -55,7 +56,7 @@ class Site:
         cleaner: waits for it while cleaning up; gives up when stopping was insisted on.
         images: the AMIs that the target names.
         key_file: of the login to Linux servers.
-        password: of the login to Windows servers.
+        secrets: of the logins to Windows servers.
         folder: what the run leaves.
         stop: how the run is stopped.
         tell: told of progress.
@@ -71,7 +72,7 @@ class Site:
     cleaner: Poller
     images: Images
     key_file: Path
-    password: str = field(repr=False)
+    secrets: Mapping[WinrmLogin, Secrets]
     folder: RunFolder
     stop: Stop
     tell: Callable[[Progress], None]

@@ -100,6 +100,7 @@ def _events(data: Data) -> Data:
             "count": int(one["count"]),
             "first_at": one.get("first_at"),
             "data": {name: int(number) for name, number in (one.get("data") or {}).items()},
+            "drive": str(one.get("drive") or ""),
         }
         for one in as_list(data.get("events"))
     ]
@@ -125,6 +126,16 @@ def _before(data: Data) -> Data:
     return data
 
 
+def _helper(data: Data) -> Data:
+    """What the helper's kernel is after its work: what it could not give back taints it as a crash would."""
+    stuck = as_list(data.get("stuck"))
+    return {
+        **_lists("messages", "disks")(data),
+        "stuck": stuck,
+        "tainted": int(data.get("tainted") or bool(stuck)),
+    }
+
+
 def _lists(*names: str) -> Callable[[Data], Data]:
     return lambda data: {**data, **{name: as_list(data.get(name)) for name in names}}
 
@@ -140,7 +151,7 @@ _SHAPES: Mapping[str, Callable[[Data], Data]] = {
     "boot.volumes": _lists("volumes", "pending"),
     "canary.found": _canary,
     "filesystem.before": _before,
-    "helper.kernel": _lists("messages", "disks"),
+    "helper.kernel": _helper,
     "helper.ready": _lists("masked", "disks", "root_serials"),
 }
 

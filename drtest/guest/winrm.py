@@ -1,18 +1,18 @@
-"""WinRM to a guest, by pywinrm over HTTPS with NTLM: to the pinned certificate only, and no wait is without an end."""
+"""WinRM to a guest, by pywinrm over HTTPS: to the pinned certificate only, and no wait is without an end."""
 
 import logging
 import re
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import certifi
 import requests
-import spnego.exceptions
 from winrm.exceptions import (
-    AuthenticationError,
     WinRMError,
     WinRMOperationTimeoutError,
     WinRMTransportError,
@@ -33,6 +33,7 @@ from drtest.guest.transport import (
     UnreachableError,
     never,
 )
+from drtest.guest.winrm_auth import REMEDIES, Auth, arguments, refusal
 from drtest.guest.winrm_shells import Link, WinrmGuest
 from drtest.guest.wire import TooLargeError, Wire
 
@@ -68,7 +69,10 @@ def connect(
     *,
     port: int,
     user: str,
-    password: str,
+    password: str = "",
+    auth: Auth = "ntlm",
+    certificate: Path | None = None,
+    certificate_key: Path | None = None,
     ca: Path | None = None,
     fingerprint: str | None = None,
     name: str = "",
@@ -80,8 +84,12 @@ def connect(
     Args:
         address: name or IP address.
         port: of its HTTPS listener, 5986 by default of Windows.
-        user: a local administrator, as ``Administrator`` or ``HOST\Administrator``.
-        password: of the user.
+        user: an administrator, as ``Administrator`` or ``HOST\Administrator``; with Kerberos a principal, whose ticket
+            this machine has; with a certificate the server knows whose it is.
+        password: of the user, with NTLM and CredSSP.
+        auth: the way to log in.
+        certificate: a file (PEM) with the certificate to log in by.
+        certificate_key: a file (PEM) with its key.
         ca: a file of certificates (PEM) that stand for the guest's; None: those that this machine trusts, or, with a
             `fingerprint`, none.
         fingerprint: of the only certificate that is accepted, see `drtest.guest.fingerprint.parse`; None: any that
@@ -95,20 +103,30 @@ def connect(
         CertificateError: another machine answered, or its certificate has run out (with a CA).
         LoginError: the login was refused, or may not open a shell.
         GuestCancelledError: the caller cancelled.
+        EnvironmentFailedError: this machine can't log in that way: a package is missing, or the certificate is no good.
         ValueError: the fingerprint is none.
     """
+    login = arguments(
+        auth,
+        user=user,
+        password=password,
+        certificate=certificate,
+        certificate_key=certificate_key,
+        name=name,
+    )
     ends = time.monotonic() + deadline
     pinned = fingerprints.parse(fingerprint) if fingerprint else ""
 
     def link() -> Link:
-        return _link(address, port=port, user=user, password=password, ca=ca, pinned=pinned, name=name)
+        return _link(address, port=port, login=login, ca=ca, pinned=pinned, name=name)
 
     place = f"{address}:{port}"
+    translate = partial(translated, auth=auth)
     last: GuestError = UnreachableError(f"{place} was not tried: its deadline was over")
     tries = refused = 0
     while time.monotonic() < ends:
         tries += 1
-        guest = WinrmGuest(place, link=link, translate=translated, cancelled=cancelled)
+        guest = WinrmGuest(place, link=link, translate=translate, cancelled=cancelled)
         try:
             guest.prove(deadline=min(TRY, ends - time.monotonic()))
         except CertificateError as problem:
@@ -151,14 +169,12 @@ def _pause(seconds: float, place: str, cancelled: Cancelled) -> None:
 
 
 def _link(
-    address: str, *, port: int, user: str, password: str, ca: Path | None, pinned: str, name: str
+    address: str, *, port: int, login: Mapping[str, Any], ca: Path | None, pinned: str, name: str
 ) -> Link:
     host = f"[{address}]" if ":" in address else address
     protocol = Protocol(
         endpoint=f"https://{host}:{port}/wsman",
-        transport="ntlm",
-        username=user,
-        password=password,
+        **login,
         server_cert_validation="validate",
         ca_trust_path=str(ca) if ca else certifi.where(),
         operation_timeout_sec=OPERATION,
@@ -174,10 +190,12 @@ def _link(
     return Link(protocol=protocol, wire=wire)
 
 
-def translated(place: str, problem: BaseException) -> BaseException:
+def translated(place: str, problem: BaseException, *, auth: Auth = "ntlm") -> BaseException:
     """An error of pywinrm's, or of what it stands on, as one of ours."""
     if isinstance(problem, GuestError):
         return problem
+    if (said := refusal(problem, auth=auth)) is not None:
+        return LoginError(f"{place} refused the login: {said}", remedy=REMEDIES[auth])
     for kinds, translate in _TRANSLATIONS:
         if isinstance(problem, kinds):
             return translate(place, problem)
@@ -206,14 +224,6 @@ def _fault(place: str, problem: BaseException) -> GuestError:
 def _http(place: str, problem: BaseException) -> GuestError:
     code = problem.args[1] if len(problem.args) > 1 else "?"
     return UnreachableError(f"{place} answered HTTP {code}, which is no word of a WinRM service that runs")
-
-
-def _refused(place: str, problem: BaseException) -> GuestError:
-    return LoginError(
-        f"{place} refused the login: {problem}",
-        remedy="Check the user name and the password of the target's login settings; a restored server has those "
-        "that the source had at the capture.",
-    )
 
 
 def _certificate(place: str, problem: BaseException) -> GuestError:
@@ -253,7 +263,6 @@ _TRANSLATIONS: tuple[
     tuple[tuple[type[BaseException], ...], Callable[[str, BaseException], GuestError]], ...
 ] = (
     ((requests.exceptions.SSLError,), _certificate),
-    ((AuthenticationError, PermissionError, spnego.exceptions.SpnegoError), _refused),
     ((WinRMOperationTimeoutError,), _slow),
     ((WSManFaultError,), _fault),
     ((WinRMTransportError,), _http),

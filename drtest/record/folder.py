@@ -52,6 +52,7 @@ class Run:
         run: the run's id, as ``20261124-175121-a1b2``.
         target: where it runs.
         tool_version: drtest's version.
+        state_version: of the state file, which newer code may not be able to go on with.
         started, ended: in UTC; ended is None while it runs, and where it was killed.
         scenarios: what it drills.
         cells: what it was asked for, after deselection.
@@ -62,6 +63,7 @@ class Run:
     run: str
     target: str
     tool_version: str
+    state_version: str = ""
     started: datetime
     ended: datetime | None = None
     scenarios: tuple[ScenarioFile, ...] = ()
@@ -232,6 +234,7 @@ def _decode(entry: Mapping[str, Any]) -> Run:
         run=entry["run"],
         target=entry["target"],
         tool_version=entry["tool_version"],
+        state_version=entry.get("state_version", ""),
         started=datetime.fromisoformat(entry["started"]),
         ended=datetime.fromisoformat(entry["ended"]) if entry["ended"] else None,
         scenarios=tuple(ScenarioFile(**one) for one in entry["scenarios"]),

@@ -51,6 +51,17 @@ def between(low: float, high: float, spelling: Callable[[Any], str]) -> AfterVal
     return AfterValidator(validate)
 
 
+def like(pattern: str, example: str) -> AfterValidator:
+    """A check that a text matches a pattern whole; its mistakes show an example of one that does."""
+
+    def validate(value: str) -> str:
+        if not fullmatch(pattern, value):
+            raise mistake(f"{quoted(value)} can't stand here; write it as {example}")
+        return value
+
+    return AfterValidator(validate)
+
+
 def _name(value: str) -> str:
     if len(value) <= LONGEST_NAME and fullmatch(SLUG_PATTERN, value):
         return value

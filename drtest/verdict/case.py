@@ -4,9 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from drtest.scenario.plan import Cell
-from drtest.verdict.evidence import Finding, FindingClass, Observation
+from drtest.verdict.evidence import Copy, Finding, FindingClass, Observation
 from drtest.verdict.reading import Reading
 from drtest.words import ROOT, SET, Capture
+
+PROOF = "proof"
+"""The runner's mark that a recovery point's copies are made anew: what is seen of them comes behind it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +50,13 @@ class Case:
     """One cell and the observations that count for it.
 
     Of a recovery point that was made more than once (a retry), only the last making counts: observations whose
-    attempt is that of the latest `capture`. Of repeated probes the latest counts. What belongs to no recovery
-    point (the source's baseline) counts for all.
+    attempt is that of the latest `capture`. Of a proof that was made more than once (a run that was killed and
+    resumed), only the last counts: what was seen of the copies before the last `proof` was of others, that are
+    gone. Of repeated probes the latest counts. What belongs to no recovery point (the source's baseline) counts
+    for all.
+
+    Attributes:
+        cut_off: what an earlier proof saw, which does not count.
     """
 
     def __init__(
@@ -62,7 +70,7 @@ class Case:
         self.cell = cell
         self.volumes = tuple(volumes)
         self.loaded = loaded
-        self.observations = _counting(cell, observations)
+        self.observations, self.cut_off = _last_proof(_counting(cell, observations))
 
     @property
     def judged(self) -> tuple[str, ...]:
@@ -109,6 +117,22 @@ def _counting(cell: Cell, observations: Sequence[Observation]) -> tuple[Observat
             if attempt is None or seen.attempt == attempt or untold:
                 counting.append(seen)
     return tuple(counting)
+
+
+def _last_proof(
+    counting: Sequence[Observation],
+) -> tuple[tuple[Observation, ...], tuple[Observation, ...]]:
+    """What counts, and what an earlier proof saw; of older runs, which marked no proof, all of it counts."""
+    last = max((place for place, seen in enumerate(counting) if seen.probe == PROOF), default=0)
+    gone = [place < last and _of_copies(seen) for place, seen in enumerate(counting)]
+    return (
+        tuple(seen for seen, past in zip(counting, gone, strict=True) if not past),
+        tuple(seen for seen, past in zip(counting, gone, strict=True) if past),
+    )
+
+
+def _of_copies(seen: Observation) -> bool:
+    return seen.copy in (Copy.A, Copy.B) or seen.probe in (PROOF, "boot.attempt")
 
 
 def _point(seen: Observation) -> tuple[Capture | None, int | None]:

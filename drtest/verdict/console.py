@@ -1,6 +1,6 @@
 """What a console shows of a boot that failed: only these patterns are evidence of UNBOOTABLE."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -40,7 +40,7 @@ PATTERNS: Mapping[str, Kind] = {
     "no init found": Kind.ROOT,
     "doesn't have requested /sbin/init": Kind.ROOT,
     "run /bin/sh as init process": Kind.ROOT,
-    "dracut-initqueue": Kind.ROOT,
+    "dracut-initqueue timeout": Kind.ROOT,
     "unable to load selinux policy": Kind.ROOT,
     "stop 0x": Kind.ROOT,
     "stop: 0x": Kind.ROOT,
@@ -64,6 +64,13 @@ kernel that is not there ``Loading vmlinuz... failed``, GRUB that one has to be 
 ``*** STOP: 0x0000007B (…)`` (learn.microsoft.com, bug check code reference) where it has a console at all.
 """
 
+LOOSE = frozenset({"boot failed", "busybox", "dracut-initqueue timeout"})
+"""Patterns that some servers show and come up all the same: only where one never answered are they evidence.
+
+Firmware says ``Boot failed`` of the first of several devices, an initramfs greets with BusyBox' name, and dracut
+goes on waiting for a root that is loaded lazily.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -71,6 +78,11 @@ class Failure:
 
     kind: Kind
     line: str
+
+
+def telling(patterns: Iterable[str]) -> frozenset[Kind]:
+    """The kinds of those patterns that need not wait for the deadline to be believed."""
+    return frozenset(PATTERNS[pattern] for pattern in patterns if pattern not in LOOSE)
 
 
 def failures(attempt: Reading) -> tuple[Failure, ...]:

@@ -28,8 +28,7 @@ def check(case: Case) -> Steps:
     if wrong:
         return
     if case.cell.os is Os.WINDOWS:
-        if case.covers_root:
-            yield from windows_events.check(case)
+        yield from windows_events.check(case, blank=attempts[-1].blank)
         return
     yield from kernel_log(case, check=CHECK, blank=attempts[-1].blank)
 

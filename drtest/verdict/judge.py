@@ -70,6 +70,7 @@ def judge(
     case = Case(cell, observations, volumes=volumes, loaded=loaded)
     void, _ = _attempted("capture", point.voids, case)
     skipped, _ = _attempted("drill", point.skipped, case)
+    repeated, _ = _attempted("drill", point.repeated, case)
     findings, shown = _attempted("capture", point.made, case)
     for name in checks:
         found, fine = _attempted(name, CHECKS.get(name, _nobody_knows), case)
@@ -79,7 +80,7 @@ def judge(
     if VERDICTS[_worst(findings)].usable:
         # The drill failed at something, but after all that was asked for had been seen.
         skipped = [replace(one, effect=FindingClass.NOTE) if one.check == "drill" else one for one in skipped]
-    findings = [*void, *skipped, *findings]
+    findings = [*void, *skipped, *repeated, *findings]
     worst = _worst(findings)
     verdict = Verdict.INCONCLUSIVE if void else VERDICTS[worst]
     measured = measures.measure(case, started=started, objectives=objectives)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from drtest.verdict.case import Case, Shown, Steps, inconsistent, note, unknown
+from drtest.verdict.kernel import names_of
 from drtest.verdict.reading import Reading
 from drtest.verdict.wording import listed, plain
 from drtest.words import ROOT
@@ -34,24 +35,30 @@ def check(case: Case, *, blank: bool, but: Collection[str] = ()) -> Steps:
 
 
 def owners_of(case: Case) -> dict[str, str]:
-    """From a filesystem's UUID to the data volume that it lies on; all others are the root's."""
+    """From a filesystem's UUID to the volume that it lies on, as copy A shows; a damaged one may show none."""
     owners = {}
     for volume in case.volumes:
         before = case.latest("filesystem.before", volume)
-        if volume == ROOT or before is None:
-            continue
-        for one in (before, *before.parts("filesystems")):
+        for one in (before, *before.parts("filesystems"), *before.parts("volumes")) if before else ():
             if one.text("uuid"):
                 owners[one.text("uuid").lower()] = volume
     return owners
 
 
 def _owned(mounts: tuple[Reading, ...], volume: str, owners: dict[str, str]) -> Iterator[Reading]:
+    """The mounts of a volume: one that no copy claims is the root's on the disk of ``/``, and nobody's elsewhere."""
+    disk = next((_disk(mount) for mount in mounts if mount.text("target") == "/"), "")
     for mount in mounts:
-        uuid = mount.text("uuid").lower()
-        on_disk = mount.text("fstype") in ON_DISK and (uuid or mount.text("target") == "/")
-        if on_disk and owners.get(uuid, ROOT) == volume:
+        top, uuid = mount.text("target") == "/", mount.text("uuid").lower()
+        if mount.text("fstype") not in ON_DISK or not (uuid or top):
+            continue
+        beside = top or (bool(disk) and _disk(mount) == disk)
+        if owners.get(uuid, ROOT if beside else None) == volume:
             yield mount
+
+
+def _disk(mount: Reading) -> str:
+    return next(reversed(names_of(mount.text("source"))), "")
 
 
 def _writable(mount: Reading) -> bool:
@@ -83,7 +90,9 @@ def _mounted(case: Case, volume: str, seen: Reading, owners: dict[str, str]) -> 
         else:
             continue
         troubled = True
-        yield inconsistent(CHECK, f"{name} {wrong}", seen.evidence, mount.evidence)
+        # Since a recovery point that was there before, the source may have been changed.
+        told = inconsistent if case.drills_own else unknown
+        yield told(CHECK, f"{name} {wrong}", seen.evidence, mount.evidence)
     if not troubled:
         targets = [mount.text("target") for mount in expected]
         yield Shown(

@@ -15,7 +15,7 @@ from drtest.verdict.identity import strangers
 from drtest.verdict.reading import Reading
 from drtest.verdict.windows_events import unclean_events
 from drtest.verdict.wording import listed, plain
-from drtest.words import Capture
+from drtest.words import ROOT, Capture
 
 CHECK = "capture"
 DRILL = "drill"
@@ -79,6 +79,16 @@ def made(case: Case) -> Steps:
         yield unknown(CHECK, f"the recovery point has no snapshot of {listed(missing)}", capture.evidence)
 
 
+def repeated(case: Case) -> Steps:
+    """Whether an earlier proof of the recovery point was cut off, as that of a run that was killed and resumed."""
+    if case.cut_off:
+        yield note(
+            DRILL,
+            "an earlier proof of this recovery point was cut off; what it saw stays in the evidence",
+            case.cut_off[0].id,
+        )
+
+
 def voids(case: Case) -> Steps:
     """What makes the recovery point another than the cell says; nothing where it is as said."""
     capture = case.latest("capture")
@@ -107,8 +117,8 @@ def _unclean(case: Case, volume: str) -> Steps:
     attempts = attempts_of(case)
     if not attempts or not attempts[-1].answered or any(strangers(case, attempts[-1].reading)):
         return
-    # A copy that an earlier try had booted already carries that try's own marks, not the source's.
-    if len(attempts) > 1:
+    # Each try restores the root anew; a blank volume that stood in for the cell's own carries marks of nothing.
+    if attempts[-1].blank and volume != ROOT:
         return
     kernel = case.latest("boot.kernel")
     if kernel is not None and boot_replays(case).get(volume):

@@ -5,9 +5,11 @@ a running capture leaves them, and after a stopped one they void the cell (`drte
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from drtest.verdict.case import Case, Shown, Steps, finding, note, unknown
 from drtest.verdict.evidence import FindingClass
+from drtest.verdict.mounts import owners_of
 from drtest.verdict.reading import Reading
 from drtest.verdict.wording import counted, plain
 from drtest.words import ROOT, Capture
@@ -57,22 +59,78 @@ copy does is no word about the backup: it makes a cell INCONCLUSIVE, not INCONSI
 """
 
 
-def check(case: Case) -> Steps:
-    """What the event log of a Windows copy B says."""
+@dataclass(frozen=True, kw_only=True)
+class _Volumes:
+    """Which volume an event is about: NTFS names the drive, and what the copy has mounted there tells whose it is.
+
+    Attributes:
+        owners: the volume by drive, as ``E:``.
+        several: whether there is more than one NTFS that an event without a drive may be about.
+    """
+
+    owners: Mapping[str, str]
+    several: bool
+
+    @classmethod
+    def of(cls, case: Case) -> "_Volumes":
+        claims, owners, known = owners_of(case), {}, set()
+        # The source's first: where a volume has lost its letter or its UUID in the copy, it had them there.
+        for probe in ("baseline.system", "boot.mounts"):
+            seen = case.latest(probe)
+            for mount in seen.parts("mounts") if seen else ():
+                if mount.text("fstype") != "ntfs":
+                    continue
+                top, uuid = mount.text("target") == "/", mount.text("uuid").lower()
+                known.add(uuid or mount.text("target"))
+                owner = ROOT if top else claims.get(uuid)
+                if owner is not None:
+                    owners[_drive(mount.text("path") or mount.text("target"))] = owner
+        return cls(owners=owners, several=len(known) > 1)
+
+    def owner(self, event: Reading) -> str | None:
+        """The volume's name; the root's for all that is of the whole system, None where it can't be told."""
+        if _key(event)[0] != "ntfs":
+            return ROOT
+        drive = _drive(event.text("drive"))
+        return self.owners.get(drive) or (ROOT if not drive and not self.several else None)
+
+
+def _drive(path: str) -> str:
+    return path.rstrip("\\").upper()
+
+
+def check(case: Case, *, blank: bool = False) -> Steps:
+    """What the event log of a Windows copy B says of the cell's volumes.
+
+    Args:
+        case: the cell's case.
+        blank: whether blank volumes stood in for the data volumes: what is said of them says nothing then.
+    """
     seen = case.latest("boot.events")
     if seen is None or seen.text("error"):
+        if not case.covers_root:
+            return
         why = f": {plain(seen.text('error'))}" if seen else ""
         yield unknown(
             CHECK, f"the event log of {case.name(ROOT)} is not known{why}", seen.evidence if seen else ""
         )
         return
-    told = False
+    told, volumes = False, _Volumes.of(case)
     for event in seen.parts("events"):
-        effect, says = _meaning(event)
+        owner, (effect, says) = volumes.owner(event), _meaning(event)
+        if owner is None and not case.covers_root:
+            continue
+        if owner is not None and (owner not in case.judged or (blank and owner != ROOT)):
+            continue
+        if owner is None and effect is FindingClass.INCONSISTENT:
+            effect = FindingClass.UNKNOWN
+            says += ", and which of its volumes is meant can't be told"
         told = told or effect not in (FindingClass.NOTE, FindingClass.RECOVERED)
-        times = counted(event.whole("count") or 1, "time")
-        what = f"{plain(event.text('provider'))} {event.whole('id')}, {times}" + (f": {says}" if says else "")
-        yield finding(CHECK, effect, f"{case.name(ROOT)} logged {what}", seen.evidence)
+        yield finding(
+            CHECK, effect, f"{case.name(ROOT)} logged {_what(case, event, owner, says)}", seen.evidence
+        )
+    if not case.covers_root:
+        return
     if case.cell.capture in (Capture.RUNNING, Capture.FROZEN, Capture.VSS) and not unclean_events(case):
         yield note(
             CHECK,
@@ -88,6 +146,16 @@ def check(case: Case) -> Steps:
             sentence=f"the event log of {case.name(ROOT)} names no damage since its start",
             evidence=(seen.evidence,) if seen.evidence else (),
         )
+
+
+def _what(case: Case, event: Reading, owner: str | None, says: str) -> str:
+    """``Ntfs 55 of E: (win/data), 2 times: the structure of a file system is corrupt``."""
+    drive = plain(event.text("drive"))
+    whose = f" of {drive}" + (f" ({case.name(owner)})" if owner else "") if drive else ""
+    times = counted(event.whole("count") or 1, "time")
+    return f"{plain(event.text('provider'))} {event.whole('id')}{whose}, {times}" + (
+        f": {says}" if says else ""
+    )
 
 
 def unclean_events(case: Case) -> tuple[str, ...]:

@@ -71,6 +71,25 @@ def test_a_creating_call_without_the_runs_tag_is_refused(guard: Guard) -> None:
     guard.check("ec2", "CreateVolume", {"SnapshotId": "snap-0bbbbbbbbbbbbbbbb", "TagSpecifications": ours})
 
 
+@pytest.mark.parametrize(
+    ("operation", "params"),
+    [
+        ("DeleteSubnet", {"SubnetId": "subnet-0bbbbbbbbbbbbbbbb"}),
+        ("ReleaseAddress", {"AllocationId": "eipalloc-0bbbbbbbbbbbbbbbb"}),
+        ("DeleteKeyPair", {"KeyName": "theirs"}),
+        ("CreateImage", {"InstanceId": OURS, "Name": "x"}),
+        ("CopySnapshot", {"SourceRegion": "eu-central-1", "SourceSnapshotId": "snap-0bbbbbbbbbbbbbbbb"}),
+        ("ModifyInstanceAttribute", {"InstanceId": OURS}),
+    ],
+)
+def test_a_call_that_no_drill_makes_is_refused_on_whatever_it_is_made(
+    guard: Guard, operation: str, params: dict[str, object]
+) -> None:
+    with pytest.raises(GuardError, match=f"refused {operation}: .* none of the calls") as refusal:
+        guard.check("ec2", operation, params)
+    assert "STAGES (drtest/cloud/policy.py)" in refusal.value.remedy
+
+
 def test_a_drill_changes_nothing_outside_ec2(guard: Guard) -> None:
     with pytest.raises(GuardError, match="s3 DeleteObject"):
         guard.check("s3", "DeleteObject", {"Bucket": "b", "Key": "k"})

@@ -163,6 +163,20 @@ def test_a_target_narrows_where_and_from_what(target: Target) -> None:
     assert "arn:aws-cn:ec2:cn-north-1:" in json.dumps(policy(china))
 
 
+def test_the_secrets_of_all_logins_to_windows_are_read(tmp_path: Path) -> None:
+    file = toml(tmp_path)
+    login = 'auth = "certificate"\ncertificate = "me.pem"\ncertificate_key = {secret = "drtest/key"}\n'
+    copies = '[targets.production.login.windows.copies]\npassword = {secret = "drtest/local"}\n'
+    text = file.read_text(encoding="utf-8").replace(
+        'password = {secret = "drtest/windows"}\n', login + copies
+    )
+    file.write_text(text, encoding="utf-8")
+    (secrets,) = statements(policy(load_targets(file)["production"]), "secretsmanager:GetSecretValue")
+    assert secrets["Resource"] == [
+        f"arn:aws:secretsmanager:eu-central-1:*:secret:drtest/{name}-??????" for name in ("key", "local")
+    ]
+
+
 def test_the_secrets_of_a_target_are_read_and_no_others(target: Target) -> None:
     made = policy(target)
     (parameters,) = statements(made, "ssm:GetParameter")

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from drtest.cloud.logins import Secrets, WinrmLogin
+from drtest.cloud.secrets import SecretRef
 from drtest.cloud.settings import SettingsError
 from drtest.cloud.targets import ImageRef, Target, choose, lab_target, load_targets
 from drtest.errors import UsageError
@@ -57,12 +59,21 @@ def test_the_example_in_the_readme_is_read(tmp_path: Path) -> None:
 
 def test_the_example_that_init_writes_is_read_with_its_lines_for_windows_too(tmp_path: Path) -> None:
     example = (README.parents[1] / "drtest" / "cli" / "example.toml").read_text()
-    keys = r"windows|user|password|fingerprint|ca|address|port|\[targets\.production\.login\.windows\]"
+    keys = r"windows|user|password|fingerprint|ca|address|port|\[targets\.production\.login\.windows(\.copies)?\]"
     whole = re.sub(rf"^# (?=({keys})( = |$))", "", example, flags=re.MULTILINE)
     target = load_targets(written(whole, tmp_path))["production"]
     assert target.helper_images[Os.WINDOWS] != target.images["windows"]
     assert (target.login_windows.user, target.login_windows.port) == ("Administrator", 5986)
     assert target.login_windows.ca == str(tmp_path / "house-ca.pem")
+    assert target.login_windows.copies is not None
+    assert target.login_windows.copies.password == SecretRef(secret="drtest/windows-local")
+
+
+def test_every_setting_of_a_target_is_heeded() -> None:
+    source = README.parents[1] / "drtest"
+    code = "".join(file.read_text() for part in ("cloud", "drill") for file in (source / part).glob("*.py"))
+    idle = [one for one in Target.model_fields if not re.search(rf"\b(target|self)\.{one}\b", code)]
+    assert idle == []
 
 
 def test_what_can_be_left_out_has_a_sane_default(tmp_path: Path) -> None:
@@ -108,8 +119,8 @@ def test_a_path_is_seen_from_the_folder_of_the_file(tmp_path: Path) -> None:
             ["1: target: unknown key 'target'; did you mean targets?"],
         ),
         (
-            SMALL + "zone = 1\n",
-            ['4: targets.prod.zone: 1 where a text is meant; write "1" in quotes if it is meant'],
+            SMALL + "profile = 1\n",
+            ['4: targets.prod.profile: 1 where a text is meant; write "1" in quotes if it is meant'],
         ),
         (
             SMALL.replace("region", "regoin"),
@@ -278,7 +289,7 @@ STATUS: dict[str, Any] = {
 def test_the_lab_is_a_target_like_any_other() -> None:
     target = lab_target(STATUS)
     assert isinstance(target, Target)
-    assert (target.name, target.region, target.zone) == ("lab", "us-east-1", "us-east-1a")
+    assert (target.name, target.region) == ("lab", "us-east-1")
     assert target.endpoint_url == "http://127.0.0.1:41000"
     assert target.images["linux"].id == "ami-0123456789abcdef0"
     assert target.scratch_images == target.helper_images == {Os.LINUX: ImageRef(id="ami-0123456789abcdef0")}
@@ -287,7 +298,7 @@ def test_the_lab_is_a_target_like_any_other() -> None:
     assert login.key.file == "/home/someone/.cache/drtest/key"
     windows = target.login_windows
     assert (windows.user, windows.address, windows.port) == ("Administrator", "public", 5986)
-    assert windows.password.file == "/home/someone/.cache/drtest/windows-password"
+    assert windows.password == SecretRef(file="/home/someone/.cache/drtest/windows-password")
 
 
 def test_the_labs_helper_for_windows_comes_from_an_image_of_its_own() -> None:
@@ -303,8 +314,86 @@ def test_the_password_of_windows_is_read_where_the_target_says(tmp_path: Path) -
     (tmp_path / "password").write_text("s3cret\n")
     login = '[targets.prod.login.windows]\npassword = {file = "password"}\n'
     target = load_targets(written(SMALL + login, tmp_path))["prod"]
-    assert target.login_password() == "s3cret"
-    assert "s3cret" not in repr(target)
+    (secrets,) = target.login_secrets().values()
+    assert secrets.password == "s3cret"
+    assert "s3cret" not in repr(target) + repr(secrets)
+
+
+CERTIFIED = 'auth = "certificate"\ncertificate = "me.pem"\ncertificate_key = {file = "me.key"}\n'
+LOGIN = "[targets.prod.login.windows]\n"
+COPIES = "[targets.prod.login.windows.copies]\n"
+
+
+def test_a_certificate_to_log_in_by_is_looked_for_beside_the_file(tmp_path: Path) -> None:
+    target = load_targets(written(SMALL + LOGIN + CERTIFIED, tmp_path))["prod"]
+    assert target.login_windows.certificate == str(tmp_path / "me.pem")
+    with pytest.raises(UsageError, match=r"The certificate .*me\.pem is not there"):
+        target.login_secrets()
+    (tmp_path / "me.pem").touch()
+    with pytest.raises(UsageError, match=r"The key .*me\.key is not there"):
+        target.login_secrets()
+    (tmp_path / "me.key").touch()
+    (secrets,) = target.login_secrets().values()
+    assert secrets == Secrets(certificate_key=tmp_path / "me.key")
+
+
+@pytest.mark.parametrize("auth", ["kerberos", "credssp"])
+def test_a_login_by_the_domain_is_for_selected_servers_and_copies_have_their_own(
+    auth: str, tmp_path: Path
+) -> None:
+    password = 'password = {file = "password"}\n'
+    source = f'auth = "{auth}"\nuser = "drtest@EXAMPLE.COM"\n' + (password if auth == "credssp" else "")
+    target = load_targets(written(SMALL + LOGIN + source + COPIES + password, tmp_path))["prod"]
+    (tmp_path / "password").write_text("s3cret")
+    copies = target.login_for(Os.WINDOWS)
+    selected = target.login_for(Os.WINDOWS, ours=False)
+    assert isinstance(copies, WinrmLogin)
+    assert isinstance(selected, WinrmLogin)
+    assert (selected.auth, selected.user) == (auth, "drtest@EXAMPLE.COM")
+    assert (copies.auth, copies.user) == ("ntlm", "Administrator")
+    secrets = target.login_secrets()
+    assert secrets[copies].password == "s3cret"
+    assert secrets[selected].password == ("s3cret" if auth == "credssp" else "")
+
+
+def test_without_a_login_of_their_own_copies_are_logged_in_to_as_their_source(tmp_path: Path) -> None:
+    target = load_targets(written(SMALL + LOGIN + CERTIFIED, tmp_path))["prod"]
+    assert target.login_for(Os.WINDOWS) == target.login_for(Os.WINDOWS, ours=False)
+
+
+@pytest.mark.parametrize(
+    ("login", "said"),
+    [
+        ("", 'password is missing for a login by ntlm; write password = {secret = "drtest/windows"}'),
+        ('auth = "certificate"\n', "certificate is missing for a login by certificate; write certificate = "),
+        (
+            CERTIFIED.replace("certificate_key", "# "),
+            'certificate_key is missing for a login by certificate; write certificate_key = {file = "drtest.key"}',
+        ),
+        (CERTIFIED + 'password = {env = "P"}\n', "a login by certificate has no password; take it out"),
+        (
+            CERTIFIED.replace('"certificate"', '"ntlm"') + 'password = {env = "P"}\n',
+            "a login by ntlm has no certificate; take it out, or write another auth",
+        ),
+        ('auth = "kerberos"\n', 'a login by kerberos needs a principal; write user = "drtest@EXAMPLE.COM"'),
+        (
+            'auth = "credssp"\npassword = {env = "P"}\n',
+            "credssp needs a domain controller, which an isolated copy can't reach: it is for selected servers alone; "
+            "write below login.windows.copies how copies are logged in to, as a local account",
+        ),
+        (
+            'auth = "kerberos"\nuser = "a@B"\n' + COPIES + 'auth = "kerberos"\nuser = "a@B"\n',
+            "kerberos needs a domain controller, which an isolated copy can't reach; write ntlm or certificate, "
+            "and log in as a local account",
+        ),
+        ('auth = "kerbros"\n', "unknown word 'kerbros'; did you mean kerberos?"),
+    ],
+)
+def test_a_login_that_can_not_work_is_refused_with_what_is_missing(
+    login: str, said: str, tmp_path: Path
+) -> None:
+    (found,) = mistakes(SMALL + LOGIN + login, tmp_path)
+    assert said in found
 
 
 def test_the_labs_secret_is_held_and_never_shown() -> None:

@@ -240,7 +240,7 @@ def lasting(shared: World) -> Ran:
     named_left = {id_ for _, id_ in ran.leftovers}
     unnamed = [one for one in world.left() if one not in named_left]
     assert unnamed == [], "what is left is named"
-    assert sweep("world", config=world.config, run=None, delete=True) == ()
+    assert sweep("world", config=world.config, runs=[ran.folder.run.run], delete=True) == ()
     assert world.left() == []
     return ran
 

@@ -34,13 +34,13 @@ MIDDLE = {
 """The exit code by the action that fails from the middle on; the other reading calls are not made any more there."""
 
 
-def assert_named_and_swept(world: World, named: set[tuple[str, str]]) -> None:
+def assert_named_and_swept(world: World, ran: Ran) -> None:
     """What is left was named; and what was named is what there is, or is gone already."""
     world.weather.rules.clear()
-    ids = {id_ for _, id_ in named}
+    ids = {id_ for _, id_ in ran.leftovers}
     until(lambda: not [one for one in world.left() if one not in ids and one.startswith("i-")])
     assert [one for one in world.left() if one not in ids and not one.startswith("vol-")] == []
-    assert sweep("world", config=world.config, run=None, delete=True) == ()
+    assert sweep("world", config=world.config, runs=[ran.folder.run.run], delete=True) == ()
     assert world.left() == []
 
 
@@ -54,7 +54,7 @@ def test_a_reading_call_that_fails_from_the_middle_on_leaves_nothing_unsaid(
     assert ran.code == code, ran.results
     if code == 0:
         assert ran.leftovers == set()
-    assert_named_and_swept(world, ran.leftovers)
+    assert_named_and_swept(world, ran)
 
 
 def test_an_api_that_is_gone_in_the_middle_is_exit_3_and_all_that_is_left_is_named(world: World) -> None:
@@ -63,7 +63,7 @@ def test_an_api_that_is_gone_in_the_middle_is_exit_3_and_all_that_is_left_is_nam
     assert ran.code == 3
     assert "can be reached" in ran.reason()
     assert {kind for kind, _ in ran.leftovers} == {"instance", "snapshot", "security-group"}
-    assert_named_and_swept(world, ran.leftovers)
+    assert_named_and_swept(world, ran)
 
 
 @pytest.mark.parametrize(("action", "after"), [("*", "CreateVolume"), ("DescribeVolumes", "AttachVolume")])
@@ -77,7 +77,7 @@ def test_credentials_that_expire_in_the_middle_are_told_at_once_and_not_at_a_dea
     assert time.monotonic() - begun < 50
     assert ran.code == 3
     assert "Log in to AWS again" in ran.reason()
-    assert_named_and_swept(world, ran.leftovers)
+    assert_named_and_swept(world, ran)
 
 
 def test_a_snapshot_that_ends_in_error_is_told_and_deleted(world: World) -> None:

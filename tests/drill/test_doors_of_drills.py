@@ -5,12 +5,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drtest.cli import main
+from drtest.drill.engine import STATE_VERSION
 from drtest.drill.run import Run
 from drtest.guest.transport import GuestError
 from tests.drill.kit.faults import Fault
@@ -133,8 +135,47 @@ def test_what_stays_is_3_though_all_cells_are_usable_and_sweep_takes_it_away(
     sweep = ["sweep", "--target", "world", "--config", str(world.config)]
     assert main([*sweep, "--json"]) == 0
     assert [one["id"] for one in json.loads(capsys.readouterr().out)] == left
-    assert main([*sweep, "--yes"]) == 0
+    run_id = results(file)["run"]
+    assert main([*sweep, "--yes"]) == 2, "in an account, another machine may be at work"
+    assert f"`drtest sweep --target world --run {run_id} --yes`" in capsys.readouterr().err
+    assert main(sweep) == 0
+    assert "`drtest sweep --target world --run ID --yes`" in capsys.readouterr().out
+    assert world.left() != []
+    assert main([*sweep, "--run", run_id, "--run", "20260101-000000-dead", "--yes"]) == 0
     assert world.left() == []
+    assert main([*sweep, "--yes"]) == 0, "there is nothing that could be taken from anybody"
+
+
+@pytest.mark.usefixtures("quick")
+def test_in_the_lab_a_sweep_takes_what_every_dead_run_left(
+    world: World, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.weather.fault("DeleteSnapshot", Fault.DENIED, forever=True)
+    assert run(world, file, "-k", "one") == 3
+    world.weather.rules.clear()
+    assert world.left() != []
+    monkeypatch.setattr("drtest.lab.control.status", lambda: "up")
+    monkeypatch.setattr("drtest.doors.open_target", lambda *_, **__: nullcontext(world.target))
+    assert main(["sweep", "--yes"]) == 0
+    assert world.left() == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_of_a_drtest_with_other_steps_is_not_resumed_but_told_how_it_is_cleaned_up(
+    world: World, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(world, file, "-k", "one") == 0
+    record = out(file) / "run.json"
+    now = json.loads(record.read_text())
+    assert now["state_version"] == STATE_VERSION
+    # As a run's before there were versions in it.
+    record.write_text(json.dumps({key: value for key, value in now.items() if key != "state_version"}))
+    calls = len(world.weather.calls)
+    assert main(["run", "--resume", str(out(file)), "--config", str(world.config)]) == 2
+    said = capsys.readouterr().err
+    assert "began it with other steps" in said
+    assert f"`drtest sweep --target world --run {now['run']} --yes`" in said
+    assert len(world.weather.calls) == calls
 
 
 def test_credentials_that_are_refused_are_3_before_anything_is_created(

@@ -1,10 +1,16 @@
 """The order of a drill: a recovery point is proven while the next is made, and neither takes the other down."""
 
 import threading
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from drtest.drill.engine import StepFailedError
+from drtest.drill.procedure import drill
 from drtest.guest.transport import UnreachableError
+from drtest.scenario.model import Scenario
+from drtest.scenario.plan import plan
 from tests.drill.kit.faults import Fault
 from tests.drill.kit.world import World, alone
 
@@ -67,3 +73,21 @@ def test_a_source_is_stopped_and_runs_again_for_the_next_trial_while_its_copies_
     assert len(set(ran.verdicts.values())) == 1, ran.results["cells"]
     states = [(one.data["source_state_before"], one.data["completed"]) for one in ran.of("capture")]
     assert states == [(capture, False), (capture, True)] * 2
+
+
+def test_a_step_that_can_not_be_run_at_all_takes_no_earlier_failure_with_it() -> None:
+    steps: list[str] = []
+
+    def step(name: str, *_: object, **__: object) -> Any:
+        steps.append(name)
+        if name == "capture running 1":
+            return [{"failed": {"seen": "no room in EC2", "remedy": "wait", "cancelled": False}}]
+        if name == "capture running 2":
+            raise StepFailedError("no thread could be started", step=name, cancelled=False)
+        return ()
+
+    site = cast("Any", SimpleNamespace(settled=lambda *_: None))
+    (one,) = plan(Scenario.model_validate(alone(trials=2)), target="world").drills
+    outcome = drill(one, site=site, step=cast("Any", step))
+    assert [failed.seen for failed in outcome.failures] == ["no room in EC2", "no thread could be started"]
+    assert steps[-1] == "clean"

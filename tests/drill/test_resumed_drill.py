@@ -40,7 +40,7 @@ def die_at(world: World, wanted: dict[str, Any], stage: str) -> RunFolder:
     return RunFolder.open(folder.path)
 
 
-@pytest.mark.parametrize("stage", ["boot: running 1", "load: running 2"])
+@pytest.mark.parametrize("stage", ["boot: running 1", "examine: running 1", "load: running 2"])
 def test_a_run_that_died_while_one_point_was_proven_and_the_next_was_made_does_both_anew(
     stage: str, world: World
 ) -> None:
@@ -64,3 +64,12 @@ def test_a_run_that_died_while_a_foreign_source_was_stopped_starts_it_and_proves
     assert world.state(instance) == "running"
     assert marks(world, instance) == {}
     assert world.left() == []
+
+
+def test_a_foreign_source_is_up_again_before_its_snapshots_are_completed(world: World) -> None:
+    server(world, "up-again")
+    ran = world.run(alone(servers=[selecting("up-again")], captures=["stopped"]))
+    assert ran.code == 0, ran.results["cells"]
+    calls = [action for action, _ in world.weather.calls]
+    after = calls[calls.index("CreateSnapshots") :]
+    assert "DescribeSnapshots" not in after[: after.index("StartInstances")]

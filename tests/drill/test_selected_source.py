@@ -9,7 +9,7 @@ import pytest
 
 from drtest.cloud.ec2 import Ec2
 from drtest.cloud.resources import Instance
-from drtest.cloud.tags import CLAIMED_BY, STOPPED_BY
+from drtest.cloud.tags import CLAIMED_BY, STOPPED_BY, Ownership
 from drtest.doors import sweep
 from drtest.drill.preflight import preflight
 from drtest.errors import UsageError
@@ -91,7 +91,7 @@ def test_a_source_that_can_not_be_started_is_a_leftover_until_a_sweep_starts_it(
     assert [one["server"] for one in left] == ["start-refused"]
     assert shared.state(left[0]["id"]) == "stopped"
     assert set(marks(shared, left[0]["id"])) == {CLAIMED_BY, STOPPED_BY}
-    assert sweep("world", config=shared.config, run=None, delete=True) == ()
+    assert sweep("world", config=shared.config, runs=[selected.folder.run.run], delete=True) == ()
     assert shared.state(left[0]["id"]) == "running"
     assert marks(shared, left[0]["id"]) == {}
     assert shared.left() == []
@@ -110,7 +110,7 @@ def test_a_second_run_on_a_source_is_refused_by_name_and_the_first_is_not_distur
     cell = "shared-one/root/running/1"
     assert second[0].code == 3
     assert f"is being worked on by run {first.folder.run.run}" in second[0].reason(cell)
-    assert f"drtest sweep --run {first.folder.run.run}" in second[0].reason(cell)
+    assert f"drtest sweep --target world --run {first.folder.run.run}" in second[0].reason(cell)
     assert marks(world, instance) == {}
     assert world.left() == []
     assert world.run(wanted).code == 0, "the claim was released"
@@ -270,12 +270,20 @@ def test_existing_snapshots_are_proven_and_stay_and_a_volume_without_one_is_told
 
     until(lambda: len(there()) == 2)
     servers = [selecting(name, may_write=False) for name in ("backed-up", "never-backed-up")]
-    wanted = alone(servers=servers, captures=["existing"], volumes=["root", "data"])
+    # Newer, but no backup: a drill that was killed left it.
+    root = volume(world, instance, "/dev/xvda")
+    tags = Ownership(run="killed", key="bad-days/backed-up/running/1", purpose="").specification("snapshot")
+    drills = world.client.create_snapshot(VolumeId=root, TagSpecifications=tags)["SnapshotId"]
+    world.client.get_waiter("snapshot_completed").wait(SnapshotIds=[drills], WaiterConfig={"Delay": 1})
+    wanted = alone(servers=servers, captures=["existing"], volumes=["root", "data"], trials=2)
     del wanted["load"]
     ran = world.run(wanted)
-    proven = [cell for cell in ran.results["cells"] if cell["server"] == "backed-up"]
+    world.client.delete_snapshot(SnapshotId=drills)
+    proven = [cell for cell in ran.results["cells"] if cell["server"] == "backed-up" and cell["trial"] == 1]
     assert {cell["verdict"] for cell in proven} == {"RECOVERED"}, proven
     assert {cell["recovery_point"] for cell in proven} == set(made)
+    second = ran.reason("backed-up/root/existing/2")
+    assert re.search("1 completed snapshot.*none for trial 2.*`trials: 1`", second, re.DOTALL), second
     reason = ran.reason("never-backed-up/root/existing/1")
     assert re.search("has no completed snapshot.* see its backup plan", reason), reason
     assert ran.code == 3

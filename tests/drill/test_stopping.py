@@ -79,7 +79,7 @@ def test_a_run_that_is_left_at_once_says_what_stays_the_stopped_source_first_of_
     world.weather.rules.clear()
     assert world.state(instance) == "stopped"
     assert set(marks(world, instance)) == {CLAIMED_BY, STOPPED_BY}
-    assert sweep("world", config=world.config, run=ran.folder.run.run, delete=True) == ()
+    assert sweep("world", config=world.config, runs=[ran.folder.run.run], delete=True) == ()
     assert world.state(instance) == "running"
     assert marks(world, instance) == {}
     assert world.left() == []

@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 
+from drtest.cloud.logins import LocalLogin, WindowsLogin
 from drtest.drill.engine import Engine
+from drtest.errors import EnvironmentFailedError
 from drtest.guest.transport import AnswerError, UnreachableError
 from drtest.record import journal
 from drtest.words import Os
 from tests.drill.kit.days import Day, answers, both, crowd, judge, manners, raises, says
 from tests.drill.kit.selected import selecting, server
-from tests.drill.kit.windows import PASSWORD
+from tests.drill.kit.windows import PASSWORD, WindowsNetwork
 from tests.drill.kit.world import SCENARIO, Ran, World, scenario
 
 SERVER: dict[str, Any] = {
@@ -298,6 +300,59 @@ def test_a_selected_windows_is_proven_stopped_and_running_and_runs_again(world: 
     assert world.left() == []
 
 
+# Logins of a domain, for selected servers alone
+
+
+def by_domain(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the target log in to selected servers by CredSSP, and to all others as before."""
+    local = world.target.login_windows
+    assert local.password is not None
+    copies = LocalLogin(password=local.password, port=local.port, address=local.address)
+    domain = WindowsLogin(
+        auth="credssp",
+        user="EXAMPLE\\drtest",
+        password=local.password,
+        port=local.port,
+        address=local.address,
+        copies=copies,
+    )
+    logins = world.target.login.model_copy(update={"windows": domain})
+    monkeypatch.setattr(world, "target", world.target.model_copy(update={"login": logins}))
+
+
+def test_a_selected_windows_is_logged_in_to_by_its_domain_and_its_copies_by_their_own_account(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server(world, "joined", os=Os.WINDOWS)
+    by_domain(world, monkeypatch)
+    monkeypatch.setattr("winrm.transport.HAVE_CREDSSP", True)
+    ways: dict[str, set[tuple[str, str]]] = {}
+
+    def connect(address: str, *, user: str, auth: str, **how: Any) -> Any:
+        ways.setdefault(address, set()).add((auth, user))
+        return WindowsNetwork(world.machines).connect(address, user="Administrator", auth="ntlm", **how)
+
+    monkeypatch.setattr("drtest.drill.login.connect_by_winrm", connect)
+    ran = world.run(windows(servers=[selecting("joined", os=Os.WINDOWS)]))
+    assert ran.verdicts["joined/root/running/1"] == "RECOVERED", ran.reason("joined/root/running/1")
+    source, *others = ways.values()
+    assert source == {("credssp", "EXAMPLE\\drtest")}
+    assert others == [{("ntlm", "Administrator")}] * 2
+
+
+def test_a_package_that_the_login_needs_is_missed_before_anything_is_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_domain(world, monkeypatch)
+    monkeypatch.setattr("winrm.transport.HAVE_CREDSSP", False)
+    with pytest.raises(EnvironmentFailedError, match="requests-credssp"):
+        world.run(windows(servers=[selecting("joined", os=Os.WINDOWS)]))
+    assert "RunInstances" not in world.weather.actions()
+    # What the run launches itself is in no domain, and needs no such package.
+    ran = world.run(windows())
+    assert ran.verdicts["win/root/running/1"] == "RECOVERED", ran.reason("win/root/running/1")
+
+
 # Certificates that the target vouches for
 
 
@@ -311,10 +366,10 @@ def test_a_windows_whose_console_shows_no_certificate_is_known_by_the_target(
     ca.write_text(f"it stands for {baked}")
     monkeypatch.setattr("tests.drill.kit.disks.CONSOLE_SHOWS_CERTIFICATES", False)
     monkeypatch.setattr("tests.drill.kit.disks.new_certificate", lambda: f"x509-sha256 {baked}")
-    login = world.target.login_windows.model_copy(
+    vouching = world.target.login_windows.model_copy(
         update={"fingerprint": baked} if way == "fingerprint" else {"ca": str(ca)}
     )
-    logins = world.target.login.model_copy(update={"windows": login})
+    logins = world.target.login.model_copy(update={"windows": vouching})
     monkeypatch.setattr(world, "target", world.target.model_copy(update={"login": logins}))
     ran = world.run(windows())
     assert ran.verdicts["win/root/running/1"] == "RECOVERED", ran.reason("win/root/running/1")

@@ -212,7 +212,8 @@ def test_a_lost_record_is_inconsistent_though_all_else_is_whole(guest: WinrmGues
 
 @pytest.mark.parametrize(("state", "expected"), [(0, Verdict.RECOVERED), (2, Verdict.INCONSISTENT)])
 def test_event_98_counts_by_its_state(guest: WinrmGuest, world: World, state: int, expected: Verdict) -> None:
-    world.data("windows_booted", "boot.events")["events"][1]["data"] = {"CorruptionActionState": state}
+    logged = world.data("windows_booted", "boot.events")["events"][1]
+    logged.update(data={"CorruptionActionState": state}, drive="C:")
     assert verdict(guest).verdict is expected
 
 
@@ -242,3 +243,34 @@ def test_a_probe_that_could_not_look_is_never_a_pass(guest: WinrmGuest, world: W
         assert verdict(guest).verdict is Verdict.INCONCLUSIVE, probe
         data.clear()
         data.update(whole)
+
+
+def test_a_volume_that_mountvol_did_not_mount_is_not_known(guest: WinrmGuest, world: World) -> None:
+    why = "RuntimeException 0x80131501: mountvol ended with : mountvol.exe did not end in 60 s"
+    for probe in ("filesystem.replay", "filesystem.check", "canary.found"):
+        data = world.data("windows_offline", probe, "root")
+        data.clear()
+        data["error"] = why
+    judged = verdict(guest)
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert why in judged.reason
+
+
+@pytest.mark.parametrize("stuck", ["SYSTEM", ["SYSTEM", "SAM"]])
+def test_a_hive_that_was_not_given_back_taints_the_helper_and_no_verdict(
+    guest: WinrmGuest, world: World, stuck: str | list[str]
+) -> None:
+    def tainted() -> int:
+        [kernel] = [each for each in offline(guest) if each.probe == "helper.kernel"]
+        return int(kernel.data["tainted"])
+
+    assert tainted() == 0
+    world.data("windows_offline", "helper.kernel")["stuck"] = stuck
+    assert tainted() == 1
+    assert verdict(guest).verdict is Verdict.RECOVERED
+
+
+def test_the_drive_that_an_event_names_finds_its_way_to_the_volume(guest: WinrmGuest, world: World) -> None:
+    world.data("windows_booted", "boot.events")["events"][1].update(id=55, drive="D:")
+    assert verdict(guest).verdict is Verdict.RECOVERED
+    assert verdict(guest, volume="data").verdict is Verdict.INCONSISTENT

@@ -87,6 +87,31 @@ def test_a_probe_reads_no_words_of_the_guests_language(module: str) -> None:
     assert code.count("fsutil") == 0
 
 
+def test_an_event_log_that_can_not_be_read_is_no_empty_one() -> None:
+    code = code_of("windows_booted")
+    reads = [line for line in code.splitlines() if re.search(r"Get-WinEvent -FilterHashtable", line)]
+    assert reads
+    assert all("-ErrorAction Stop" in line for line in reads)
+    assert re.search(r"FullyQualifiedErrorId -notlike 'NoMatchingEventsFound\*'\) \{ throw \}", code)
+
+
+def test_a_copy_that_was_not_mounted_is_not_looked_at() -> None:
+    """Else the helper's own empty folder would be taken for it."""
+    code = code_of("windows_offline")
+    mounted, looked = code.index("Invoke-DrtestTool 'mountvol.exe'"), code.index("GetFileSystemEntries")
+    between = code[mounted:looked]
+    assert re.search(r"if \(\$ran\.exit -ne 0\) \{ throw ", between)
+    assert "ReparsePoint" in between
+
+
+def test_a_hive_is_loaded_where_no_other_one_can_be_and_a_stuck_one_is_told() -> None:
+    code = code_of("windows_offline")
+    [key] = re.findall(r"\$key = .*", code)
+    assert "[Guid]::NewGuid()" in key
+    assert re.search(r"if \(\$hive\.unloaded -ne 0\) \{ \$script:DrtestStuck \+= \$Name \}", code)
+    assert "stuck = @($script:DrtestStuck)" in code
+
+
 @pytest.mark.parametrize("name", [f"windows_{one}" for one in PROGRAMS])
 def test_a_visits_look_sees_its_own_variables(name: str) -> None:
     """A script block finds the variables of Get-DrtestSeen before those of who wrote it: so it must share no name."""

@@ -118,7 +118,7 @@ def offline_of(
 OFFLINE = [
     *offline_of("root", "vol0a", SERIAL, dirty=True, hives=HIVES),
     *offline_of("data", "vol0c", OTHER, dirty=True, hives=[]),
-    saw("helper.kernel", {"tainted": 0, "oops": False, "messages": [], "disks": []}),
+    saw("helper.kernel", {"stuck": None, "oops": False, "messages": [], "disks": []}),
 ]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from drtest.verdict.console import PATTERNS, Kind
+from drtest.verdict.console import PATTERNS, Kind, telling
 from drtest.words import Capture, Verdict
 from tests.verdict.story import Story
 
@@ -366,3 +366,62 @@ def test_what_a_console_says_of_a_loader_a_kernel_or_an_init_that_is_gone_is_kno
     known = [kind for pattern, kind in PATTERNS.items() if pattern in line.lower()]
     assert known
     assert set(known) == {Kind.ROOT}
+
+
+def test_a_data_copy_that_has_lost_its_superblock_does_not_condemn_the_root() -> None:
+    story = Story().change("filesystem.before", "data", filesystem=None, uuid="")
+    del story.data("boot.mounts")["mounts"][1]
+    assert story.judge("root").verdict is Verdict.RECOVERED
+    assert story.judge("data").verdict is Verdict.INCONSISTENT
+
+
+def test_a_filesystem_of_the_root_volume_is_the_roots_whatever_it_is_mounted_from() -> None:
+    var = {
+        "target": "/var",
+        "source": "/dev/mapper/vg-var",
+        "fstype": "ext4",
+        "options": "rw",
+        "uuid": "5555",
+    }
+    story = Story()
+    story.data("baseline.system")["mounts"].append(var)
+    assert story.judge("root").verdict is Verdict.RECOVERED
+    story.change("filesystem.before", "root", filesystems=[{"uuid": "5555"}])
+    judged = story.judge("root")
+    assert judged.verdict is Verdict.INCONSISTENT
+    assert "is not mounted at /var" in judged.reason
+    assert story.judge("data").verdict is Verdict.RECOVERED
+
+
+@pytest.mark.parametrize(
+    ("capture", "verdict"),
+    [(Capture.STOPPED, Verdict.INCONSISTENT), (Capture.EXISTING, Verdict.INCONCLUSIVE)],
+)
+def test_what_was_mounted_since_an_existing_recovery_point_is_no_damage_of_it(
+    capture: Capture, verdict: Verdict
+) -> None:
+    story = Story(capture)
+    del story.data("boot.mounts")["mounts"][1]
+    assert story.judge("data").verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("line", "early"),
+    [
+        ("Kernel panic - not syncing: VFS: Unable to mount root fs", {Kind.ROOT}),
+        ("You are in emergency mode. After logging in, type ...", {Kind.SYSTEM}),
+        ("Boot failed: not a bootable disk", frozenset()),
+        ("BusyBox v1.35.0 (Debian 1:1.35.0-4+b3) built-in shell (ash)", frozenset()),
+        ("dracut-initqueue[312]: Warning: dracut-initqueue timeout - starting timeout scripts", frozenset()),
+        ("systemd[1]: Starting dracut-initqueue.service - dracut initqueue hook...", None),
+    ],
+)
+def test_a_loose_pattern_is_evidence_of_a_silent_server_and_ends_no_wait(
+    line: str, early: frozenset[Kind] | None
+) -> None:
+    found = [pattern for pattern in PATTERNS if pattern in line.lower()]
+    assert telling(found) == (early or frozenset())
+    story = Story()
+    shown = [{"pattern": pattern, "line": line} for pattern in found]
+    judged = story.boots(story.silent(console_matches=shown)).judge()
+    assert judged.verdict is (Verdict.UNREACHABLE if early is None else Verdict.UNBOOTABLE)

@@ -1,7 +1,10 @@
 """A recovery point that is not what its cell says makes the cell void, whatever else was seen."""
 
+from dataclasses import replace
+
 import pytest
 
+from drtest.verdict.evidence import Copy, Observation
 from drtest.words import Capture, Os, Verdict
 from tests.verdict.story import Story
 
@@ -33,11 +36,20 @@ def test_a_replay_at_the_boot_of_a_stopped_copy_is_one_too() -> None:
     assert story.judge("data").verdict is Verdict.CONSISTENT
 
 
-def test_a_replay_in_a_copy_that_was_booted_before_proves_nothing() -> None:
-    # Golden: after a first try ended at its deadline, the second boot replays what the first had left.
+def test_a_replay_in_a_second_try_is_one_too_as_each_try_restores_the_root_anew() -> None:
     story = Story(STOPPED).change("boot.kernel", replays=["EXT4-fs (nvme0n1p2): recovery complete"])
-    story.boots(story.silent(), {"with": "data volumes"})
-    assert story.judge().verdict is Verdict.CONSISTENT
+    story.boots(story.silent(), {"with": "blank volumes"})
+    judged = story.judge()
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "the copy of lin/root replayed a log at boot though it was captured stopped" in judged.reason
+
+
+def test_a_blank_volume_that_replayed_a_log_is_no_mark_of_the_data_volumes() -> None:
+    story = Story(STOPPED).change(
+        "boot.kernel", replays=["XFS (nvme1n1): Ending recovery (logdev: internal)"]
+    )
+    story.boots(story.silent(), {"with": "blank volumes"})
+    assert "captured stopped" not in " ".join(one.sentence for one in story.judge("data").findings)
 
 
 def test_unclean_marks_void_the_cell_before_its_losses_are_weighed() -> None:
@@ -122,3 +134,60 @@ def test_a_log_that_can_t_be_replayed_after_a_stop_is_damage_and_no_unclean_shut
     )
     story.change("filesystem.check", "data", clean=False, exit=1, problems=["its log can't be replayed"])
     assert story.judge("data").verdict is Verdict.INCONSISTENT
+
+
+CUT_OFF = "an earlier proof of this recovery point was cut off; what it saw stays in the evidence"
+
+
+def resumed(story: Story, *seen: Observation, marked: bool = True) -> Story:
+    """A story whose recovery point was proven once before, by a run that was killed and had seen this of the copies."""
+    mark = (
+        [replace(story.observation("proof", None, {"token": "abcdef"}), copy=Copy.RUNNER)] if marked else []
+    )
+    captured = story.observation("capture", None, story.data("capture"))
+    story.drop("capture").before = [captured, *mark, *seen, *mark]
+    return story
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_a_proof_that_was_cut_off_saw_fills_no_gap_of_the_next(marked: bool) -> None:
+    story = Story()
+    found = story.observation("canary.found", "root", story.data("canary.found", "root"))
+    judged = resumed(story.drop("canary.found", "root"), found, marked=marked).judge()
+    # Runs of before there were marks are judged as they were.
+    assert judged.verdict is (Verdict.INCONCLUSIVE if marked else Verdict.RECOVERED)
+    assert (CUT_OFF in [one.sentence for one in judged.findings]) is marked
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_boot_of_a_proof_that_was_cut_off_is_none_of_the_nexts(marked: bool) -> None:
+    story = Story()
+    panic = {"pattern": "Kernel panic - not syncing", "line": "Kernel panic - not syncing"}
+    first = {**story.data("boot.attempt"), **story.silent(console_matches=[panic])}
+    before = story.observation("boot.attempt", None, first)
+    judged = resumed(story.boots(story.silent()), before, marked=marked).judge()
+    assert judged.verdict is (Verdict.UNREACHABLE if marked else Verdict.UNBOOTABLE)
+
+
+def test_a_proof_that_was_made_again_in_full_is_judged_as_one_that_was_not_cut_off() -> None:
+    story = Story()
+    torn = {**story.data("filesystem.check", "root"), "exit": 4, "clean": False, "problems": ["Inode 12"]}
+    judged = resumed(story, story.observation("filesystem.check", "root", torn)).judge()
+    assert judged.verdict is Verdict.RECOVERED
+    assert [one.sentence for one in judged.findings if "cut off" in one.sentence] == [CUT_OFF]
+
+
+def test_a_proof_that_was_made_once_is_judged_as_ever() -> None:
+    story = Story()
+    story.before = [replace(story.observation("proof", None, {"token": "abcdef"}), copy=Copy.RUNNER)]
+    judged = story.judge()
+    assert judged.verdict is Verdict.RECOVERED
+    assert CUT_OFF not in [one.sentence for one in judged.findings]
+
+
+def test_the_proof_of_another_recovery_point_cuts_nothing_off() -> None:
+    story, other = Story(), Story(trial=2)
+    story.after = [replace(other.observation("proof", None, {"token": "abcdef"}), copy=Copy.RUNNER)]
+    assert story.judge().verdict is Verdict.RECOVERED
+    story.after = [replace(story.after[0], trial=1, attempt="a0")]
+    assert story.judge().verdict is Verdict.RECOVERED

@@ -87,6 +87,60 @@ def test_damage_does_not_outweigh_a_broken_control() -> None:
     assert "can't be held against the backup" in told.reason
 
 
+def ntfs(number: int, drive: str, **data: int) -> dict[str, Any]:
+    return {**event("Microsoft-Windows-Ntfs", number, **data), "drive": drive}
+
+
+TORN = [(55, {}), (98, {"CorruptionActionState": 2})]
+
+
+@pytest.mark.parametrize(("number", "data"), TORN)
+def test_damage_that_ntfs_logs_is_of_the_volume_whose_drive_it_names(
+    number: int, data: dict[str, int]
+) -> None:
+    story = WindowsStory().logged(ntfs(number, "D:", **data))
+    assert judged(story, "root").verdict is Verdict.RECOVERED
+    for volume in ("data", "set"):
+        told = judged(story, volume)
+        assert told.verdict is Verdict.INCONSISTENT
+        assert f"win/root logged Microsoft-Windows-Ntfs {number} of D: (win/data), 1 time" in told.reason
+    story.logged(ntfs(number, "C:", **data))
+    assert judged(story, "root").verdict is Verdict.INCONSISTENT
+    assert judged(story, "data").verdict is Verdict.RECOVERED
+
+
+@pytest.mark.parametrize(("number", "data"), TORN)
+@pytest.mark.parametrize("drive", ["", "X:"])
+def test_damage_of_a_volume_that_can_not_be_told_is_doubt(
+    number: int, data: dict[str, int], drive: str
+) -> None:
+    story = WindowsStory().logged(ntfs(number, drive, **data))
+    told = judged(story)
+    assert told.verdict is Verdict.INCONCLUSIVE
+    assert "which of its volumes is meant can't be told" in told.reason
+    assert judged(story, "data").verdict is Verdict.RECOVERED
+
+
+def test_damage_without_a_drive_is_the_roots_where_there_is_no_other() -> None:
+    story = WindowsStory(volumes=("root",)).logged(ntfs(55, ""))
+    story.change("boot.identity", uptime_seconds=1.0)
+    assert judged(story).verdict is Verdict.INCONSISTENT
+
+
+def test_a_volume_that_has_lost_its_drive_in_the_copy_had_it_on_the_source() -> None:
+    story = WindowsStory().logged(ntfs(55, "D:"))
+    del story.data("boot.mounts")["mounts"][1]
+    assert judged(story).verdict is Verdict.RECOVERED
+    assert "of D: (win/data)" in sentences(judged(story, "data"), FindingClass.INCONSISTENT)
+
+
+def test_what_ntfs_says_of_a_blank_volume_says_nothing_of_the_data() -> None:
+    for stood_in, verdict in (("data volumes", Verdict.INCONSISTENT), ("blank volumes", Verdict.RECOVERED)):
+        story = WindowsStory().logged(ntfs(55, "D:")).change("boot.identity", uptime_seconds=1.0)
+        story.boots({"with": stood_in})
+        assert judged(story, "data").verdict is verdict
+
+
 # Disks
 
 

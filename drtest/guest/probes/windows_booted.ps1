@@ -12,6 +12,16 @@ $DrtestProviders = @('Microsoft-Windows-Kernel-Power', 'EventLog', 'Ntfs', 'Micr
     'stornvme', 'nvme', 'Microsoft-Windows-Wininit', 'Chkdsk', 'Microsoft-Windows-Chkdsk',
     'Microsoft-Windows-Kernel-General')
 $DrtestNumbers = @('CorruptionActionState', 'BugcheckCode')
+$DrtestOfVolumes = @('Ntfs', 'Microsoft-Windows-Ntfs')
+
+function Get-DrtestLogged([hashtable]$Filter) {
+    # None is an answer; any other failure must not look like it.
+    try { return @(Get-WinEvent -FilterHashtable $Filter -ErrorAction Stop) }
+    catch {
+        if ($_.FullyQualifiedErrorId -notlike 'NoMatchingEventsFound*') { throw }
+        return @()
+    }
+}
 
 function Get-DrtestEvents([DateTime]$Since) {
     $groups = @{}
@@ -19,20 +29,29 @@ function Get-DrtestEvents([DateTime]$Since) {
         # A log that can't be read must not look like one with nothing in it.
         $null = Get-WinEvent -ListLog $log
         $filter = @{ LogName = $log; Id = $DrtestEvents[$log]; StartTime = $Since }
-        foreach ($one in @(Get-WinEvent -FilterHashtable $filter -ErrorAction SilentlyContinue)) {
+        foreach ($one in @(Get-DrtestLogged $filter)) {
             if ($DrtestProviders -notcontains $one.ProviderName) { continue }
             $data = @{}
+            $drive = ''
             $logged = ([xml]$one.ToXml()).Event
             foreach ($field in @($logged.EventData.Data)) {
+                # A field without a name is a text of its own.
+                $text = [string]$field.'#text'
+                if ($field -is [string]) { $text = $field }
                 $number = 0
-                if ($field.Name -in $DrtestNumbers -and [int]::TryParse([string]$field.'#text', [ref]$number)) {
+                if ($field.Name -in $DrtestNumbers -and [int]::TryParse($text, [ref]$number)) {
                     $data[[string]$field.Name] = $number
                 }
+                # DriveName, VolumeName, VolumeId: by its shape, as its name changed from one Windows to the next.
+                if ($DrtestOfVolumes -contains $one.ProviderName -and $text.Trim() -match '^[A-Za-z]:\\?$') {
+                    $drive = $text.Trim().Substring(0, 2).ToUpperInvariant()
+                }
             }
-            $key = '{0}|{1}|{2}' -f $one.ProviderName, $one.Id, $data['CorruptionActionState']
+            $key = '{0}|{1}|{2}|{3}' -f $one.ProviderName, $one.Id, $data['CorruptionActionState'], $drive
             if (-not $groups.ContainsKey($key)) {
                 $groups[$key] = @{
-                    provider = [string]$one.ProviderName; id = [int]$one.Id; count = 0; first = $one.TimeCreated; data = $data
+                    provider = [string]$one.ProviderName; id = [int]$one.Id; count = 0; first = $one.TimeCreated
+                    data = $data; drive = $drive
                 }
             }
             $groups[$key]['count'] += 1
@@ -46,6 +65,7 @@ function Get-DrtestEvents([DateTime]$Since) {
             count    = $group['count']
             first_at = Get-DrtestTime $group['first']
             data     = $group['data']
+            drive    = $group['drive']
         }
     }
 }

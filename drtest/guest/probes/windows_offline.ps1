@@ -43,7 +43,7 @@ function Get-DrtestBefore($Disk, $Volume) {
     return $data
 }
 
-function Get-DrtestOnline($Disk, $Before) {
+function Get-DrtestOnline($Disk, $Before, $Arguments) {
     # Online, writable; the first look at the volume mounts it, and that replays its log.
     if ($Disk.IsReadOnly) { Set-Disk -Number $Disk.Number -IsReadOnly $false }
     Set-Disk -Number $Disk.Number -IsOffline $false
@@ -59,12 +59,21 @@ function Get-DrtestOnline($Disk, $Before) {
     }
     $folder = Join-Path $env:SystemDrive ('\drtest-a\' + [Guid]::NewGuid().ToString('n'))
     $null = New-Item -ItemType Directory -Force -Path $folder
-    $ran = Invoke-DrtestTool 'mountvol.exe' ('"{0}" {1}' -f $folder, $path) 60
-    $code = 0
-    $why = ''
-    try { $null = [IO.Directory]::GetFileSystemEntries($folder) }
-    catch { $code = 1; $why = Get-DrtestProblem $_ }
-    return @{ path = $path.TrimEnd('\'); folder = $folder; exit = $code; why = $why; mountvol = $ran.exit }
+    # A long log on a volume that is loaded lazily takes its time.
+    $ran = Invoke-DrtestTool 'mountvol.exe' ('"{0}" {1}' -f $folder, $path) ((Get-DrtestLeft $Arguments) * 0.5)
+    if ($null -eq $ran.exit) { $script:DrtestStuck += 'mountvol' }
+    if ($ran.exit -ne 0) { throw ('mountvol ended with {0}: {1} {2}' -f $ran.exit, $ran.error, $ran.output.Trim()) }
+    # What is no mount point is a folder of the helper's own, and its emptiness says nothing of the volume.
+    $point = [IO.FileAttributes]::ReparsePoint
+    if (([IO.File]::GetAttributes($folder) -band $point) -ne $point) { throw 'mountvol made no mount point' }
+    $until = [DateTime]::UtcNow.AddSeconds(30)
+    while ($true) {
+        $why = ''
+        try { $null = [IO.Directory]::GetFileSystemEntries($folder) } catch { $why = Get-DrtestProblem $_ }
+        if (-not $why -or [DateTime]::UtcNow -ge $until) { break }
+        Start-Sleep -Milliseconds 1000
+    }
+    return @{ path = $path.TrimEnd('\'); folder = $folder; exit = [int][bool]$why; why = $why }
 }
 
 function Get-DrtestHive([string]$Folder, [string]$Name) {
@@ -79,13 +88,17 @@ function Get-DrtestHive([string]$Folder, [string]$Name) {
         $hive.regf = [Text.Encoding]::ASCII.GetString($head, 0, 4) -eq 'regf'
         $hive.dirty = [BitConverter]::ToUInt32($head, 4) -ne [BitConverter]::ToUInt32($head, 8)
     } catch { $hive.error = Get-DrtestProblem $_ }
-    $key = 'HKLM\drtest_' + $Name
+    # No key that an earlier hive may still hold: one that is taken would look like a hive that can't be loaded.
+    $key = 'HKLM\drtest_' + $Name + '_' + [Guid]::NewGuid().ToString('n')
     $hive.exit = (Invoke-DrtestTool 'reg.exe' ('load {0} "{1}"' -f $key, $file) 120).exit
     if ($hive.exit -eq 0) {
         # A key that is still open anywhere keeps it from being unloaded.
         [GC]::Collect()
         $hive.unloaded = (Invoke-DrtestTool 'reg.exe' ('unload ' + $key) 60).exit
+        if ($hive.unloaded -ne 0) { $script:DrtestStuck += $Name }
     }
+    # Nobody knows what a load that was killed has left.
+    if ($null -eq $hive.exit) { $script:DrtestStuck += $Name }
     return $hive
 }
 
@@ -128,7 +141,7 @@ function Get-DrtestExamined($Volume, $Arguments) {
         return
     }
     $replay = Get-DrtestSeen 'filesystem.replay' $name 'Set-Disk -IsOffline $false; the first look mounts it' {
-        $online = Get-DrtestOnline $disk $before.data
+        $online = Get-DrtestOnline $disk $before.data $Arguments
         $script:DrtestOnline = $online
         @{
             method = 'mount'; exit = $online.exit; why = $online.why; output = $online.why
@@ -156,12 +169,14 @@ function Get-DrtestExamined($Volume, $Arguments) {
 }
 
 function Get-DrtestObservations($Arguments) {
+    # What could not be given back: such a helper must not judge the next copy.
+    $script:DrtestStuck = @()
     foreach ($volume in @($Arguments.volumes)) {
         $script:DrtestDiskFound = $null
         $script:DrtestFoundNow = $null
         Get-DrtestExamined $volume $Arguments
     }
     Get-DrtestSeen 'helper.kernel' $null 'Get-Disk' {
-        @{ tainted = 0; oops = $false; messages = @(); disks = @(Get-DrtestDisks) }
+        @{ stuck = @($script:DrtestStuck); oops = $false; messages = @(); disks = @(Get-DrtestDisks) }
     }
 }

@@ -121,6 +121,7 @@ def grouped(events: tuple[Event, ...]) -> list[dict[str, Any]]:
             "count": len(group),
             "first_at": iso(min(one.at for one in group)),
             "data": dict(first.data),
+            "drive": "",
         }
         for group in groups.values()
         for first in group[:1]

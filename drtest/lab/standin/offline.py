@@ -26,7 +26,7 @@ def visit(windows: Windows, arguments: Mapping[str, Any]) -> list[Seen]:
         "helper.kernel",
         None,
         "Get-Disk",
-        lambda: {"tainted": 0, "oops": False, "messages": [], "disks": system.disks(windows)},
+        lambda: {"stuck": [], "oops": False, "messages": [], "disks": system.disks(windows)},
     )
     return [*seen, kernel]
 
