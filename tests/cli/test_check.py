@@ -15,6 +15,7 @@ import pytest
 
 from drtest.cli import main
 from drtest.guest.probes import ext
+from drtest.lab import images as guests
 from drtest.words import Filesystem
 from tests.damage.catalogue import noise
 from tests.guest.images import ENVIRONMENT, MAKE, SIZES, Images, record_at, root, tool, write
@@ -317,6 +318,7 @@ def test_people_are_told_the_verdict_first_and_that_nothing_was_written(
 
 @pytest.mark.lab
 def test_an_ordinary_user_has_it_examined_by_a_helper_guest(images: Images) -> None:
+    guests.build("linux")  # into this user's cache, where the other one may only read
     captured = images.captured(Filesystem.XFS, "running")
     captured.image.chmod(0o444)
     before = _sha256(captured.image)
