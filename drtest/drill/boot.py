@@ -127,8 +127,7 @@ def _start(
     begun, started_at = time.monotonic(), _now()
     seen: dict[str, Any] = {"running_at": None, "answered_at": None, "error": "", "reachable": False}
     hopeless_from: dict[Kind, float] = {}
-    old = Console(scratch, site=site).look()
-    console = Console(scratch, site=site, on_text=lambda text: _watch(text, hopeless_from), old=old)
+    console = Console(scratch, site=site, on_text=lambda text: _watch(text, hopeless_from))
 
     def hopeless() -> bool:
         return site.stop.asked.is_set() or any(time.monotonic() > moment for moment in hopeless_from.values())

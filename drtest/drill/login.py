@@ -37,21 +37,13 @@ class Console:
         instance: its id.
         site: where it is asked for.
         on_text: told of each new text.
-        old: what it showed before this start: it may go on to show it for a while.
 
     Attributes:
         trouble: why the last look failed; empty where it did not.
     """
 
-    def __init__(
-        self,
-        instance: str,
-        *,
-        site: Site,
-        on_text: Callable[[str], None] = lambda _: None,
-        old: str = "",
-    ) -> None:
-        self._instance, self._site, self._on_text, self._old = instance, site, on_text, old
+    def __init__(self, instance: str, *, site: Site, on_text: Callable[[str], None] = lambda _: None) -> None:
+        self._instance, self._site, self._on_text = instance, site, on_text
         self._looked = 0.0
         self.text = ""
         self.trouble = ""
@@ -62,7 +54,7 @@ class Console:
         if time.monotonic() - self._looked >= _CONSOLE_EVERY:
             self._looked = time.monotonic()
             try:
-                self.text = self._site.ec2.console(self._instance).removeprefix(self._old) or self.text
+                self.text = self._site.ec2.console(self._instance) or self.text
                 self.trouble = ""
             except Exception as error:
                 # What it showed before still holds, and the next look may succeed.

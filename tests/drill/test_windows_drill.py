@@ -260,6 +260,15 @@ def test_a_windows_that_does_not_boot_is_not_booted_again_with_blank_volumes(sil
 # What is refused before anything is done
 
 
+def test_a_scratch_instance_that_stops_with_the_same_screen_in_each_trial_is_believed_in_each(
+    world: World,
+) -> None:
+    manners("copy", answers=False, console=STOP)(world, "win")
+    ran = world.run(windows(volumes=["root"], trials=2, deadlines={**PATIENT, **HURRIED}))
+    assert set(ran.verdicts.values()) == {"UNBOOTABLE"}, ran.results["cells"]
+    assert all("STOP: 0x00000074" in cell["reason"] for cell in ran.results["cells"])
+
+
 def test_a_helper_from_the_sources_own_image_is_refused_before_anything_is_launched(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
