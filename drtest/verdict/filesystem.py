@@ -115,6 +115,9 @@ def _helper_kernel(case: Case, volume: str, before: Reading) -> Steps:
     lines = [line for line in kernel.texts("messages") if named(line, before.text("device"))]
     damage = [line for line in lines if kind(line) is Kind.DAMAGE]
     trouble = [line for line in lines if kind(line) is Kind.DISK]
+    slow = [line for line in lines if kind(line) is Kind.SLOW]
+    if slow:
+        yield note(CHECK, f"the disk of {case.name(volume)} was slow: {quoted(slow[0])}", kernel.evidence)
     if damage:
         yield inconsistent(
             CHECK, f"the helper's kernel says of {case.name(volume)}: {quoted(damage[0])}", kernel.evidence

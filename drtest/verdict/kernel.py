@@ -13,6 +13,9 @@ FILESYSTEM = re.compile(
     re.I,
 )
 DISK = re.compile(r"I/O error|input/output error|critical (medium|target) error|nvme.*timeout", re.I)
+READ = re.compile(r"I/O error, .*\bop 0x0:\(READ\) flags 0x([0-9a-f]+)\b")
+AHEAD = 1 << 19
+"""REQ_RAHEAD (Linux, include/linux/blk_types.h): nobody waits for what is read ahead, and it is never tried again."""
 SLOW = re.compile(r"hung task|blocked for more than|soft lockup|detected stalls?", re.I)
 
 
@@ -24,7 +27,7 @@ class Kind(Enum):
     DISK = "disk"
     """The disk below did not do its part: no word about the backup."""
     SLOW = "slow"
-    """The machine was slow: on a volume that is loaded lazily that is to be expected."""
+    """The machine or its disk was slow: on a volume that is loaded lazily that is to be expected."""
     OTHER = "other"
 
 
@@ -33,7 +36,9 @@ def kind(line: str) -> Kind:
     if CORRUPT.search(line):
         return Kind.DAMAGE
     if DISK.search(line):
-        return Kind.DISK
+        read = READ.search(line)
+        # A disk that was reset drops what was read ahead; what somebody waited for is read again, or fails by itself.
+        return Kind.SLOW if read and int(read[1], 16) & AHEAD else Kind.DISK
     if FILESYSTEM.search(line):
         return Kind.DAMAGE
     return Kind.SLOW if SLOW.search(line) else Kind.OTHER
