@@ -123,6 +123,7 @@ def test_the_boot_sector_of_a_disk_that_needs_none_is_not_missed(images: Images)
 
 
 def test_a_checker_that_prints_without_an_end_is_ended_and_what_it_said_stands() -> None:
+    prelude.begin(60)
     ran = prelude.run(["yes", "Inode 12 is wrong.  Fix? no"], 60)
     assert (ran.exit, ran.error) == (None, "")
     assert ran.output.startswith("Inode 12 is wrong.  Fix? no\n")
