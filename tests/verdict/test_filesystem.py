@@ -288,7 +288,7 @@ def test_a_disk_that_gives_io_errors_is_inconclusive() -> None:
     ("flags", "verdict"), [("0x80700", Verdict.RECOVERED), ("0x700", Verdict.INCONCLUSIVE)]
 )
 def test_what_was_only_read_ahead_may_be_dropped(flags: str, verdict: Verdict) -> None:
-    # Golden: Linux 6.1 after QEMU 7.2 lost a doorbell of its NVMe and the kernel reset the disk.
+    # Golden: Linux 6.1, when a disk of QEMU 7.2 had not answered for a minute on a busy host, and was reset.
     line = f"I/O error, dev nvme2n1, sector 650096 op 0x0:(READ) flags {flags} phys_seg 1 prio class 2"
     judged = Story().change("helper.kernel", messages=[line]).judge("data")
     assert judged.verdict is verdict
