@@ -225,7 +225,7 @@ class Neighbours:
         responses = getattr(importlib.import_module(module), name)
         try:
             status, headers, body = responses.dispatch(request)
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # how moto says that it has no such call, or no such filter
             if found := re.search(r"The filter '([^']*)'", str(error)):
                 raise refusal.bad_value(f"The filter '{found[1]}' is invalid") from error
             raise refusal.unsupported(what) from error

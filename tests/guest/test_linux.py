@@ -38,7 +38,7 @@ class FakeGuest:
         return self._answer(nonce.group(1).decode())
 
     def stream(self, command: str, *, stdin: bytes = b"", deadline: float) -> Any:
-        raise NotImplementedError
+        raise AssertionError(f"no visit streams: {command}")
 
     def close(self) -> None:
         pass
